@@ -1,0 +1,112 @@
+"""Write docs/nb: the notebooks as the website takes them, the tables of contents, and what the teacher's guide counts.
+
+nbdev's directives become cell tags, exported code stays in sight, and `name` in prose links to the reference where genae exports it."""
+import json
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = {"": "Start", "0": "Foundations", "1": "The automodulator", "2": "Dropout ciphering", "3": "Evidence", "4": "The studio", "9": "Back matter"}
+TAGS = {"hide": "remove-cell", "hide_input": "remove-input", "hide_output": "remove-output", "code-fold": "hide-input"}
+
+
+def sources(root): return sorted(p for p in (Path(root) / "nbs").glob("*.ipynb") if not p.name.startswith("_"))
+def part(name): return name[0] if name[0].isdigit() else ""
+
+
+def exported(root):
+    "name -> dotted path of what the package exports, methods left out."
+    symbols = runpy.run_path(str(Path(root) / "genae" / "_modidx.py"))["d"]["syms"]
+    return {path.rsplit(".", 1)[1]: path for names in symbols.values() for path in names if path.count(".") == 2}
+
+
+def strip_directives(source):
+    "A cell's code without its `#|` lines, and those as word -> rest."
+    lines, found = source.splitlines(), {}
+    while lines and (m := re.match(r"\s*#\s*\|\s*([\w-]+):?\s*(.*)", lines[0])):
+        found[m[1]] = m[2]
+        lines.pop(0)
+    return "\n".join(lines).strip("\n"), found
+
+
+def link_names(text, symbols):
+    def link(m): return f"{{py:obj}}`{m[1]} <{symbols[m[1]]}>`" if m[1] in symbols else m[0]
+    return "".join(p if p.startswith("```") else re.sub(r"(?<![`\[])`(\w+)(?:\(\))?`(?!`)", link, p) for p in re.split(r"(```.*?```)", text, flags=re.S))
+
+
+def label_equations(text):
+    "Display equations stand alone, their anchors become MyST's labels, and links lead to these."
+    text = re.sub(r"\s*(\$\$.*?\$\$)\s*", r"\n\n\1\n\n", text, flags=re.S)
+    text = re.sub(r'<a id="(eq-[\w-]+)"></a>\s*(?=\$\$)', r"\n\n(\1)=\n", text)
+    return re.sub(r"\]\([^)#\s]*(#eq-[\w-]+)\)", r"](\1)", text).strip()
+
+
+def page(nb, symbols):
+    "One notebook as a page."
+    kept = []
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.source, found = strip_directives(cell.source)
+            if "default_exp" in found or "nbdev_export(" in cell.source: continue
+            cell.metadata = dict(tags=sorted(TAGS[d] for d in found if d in TAGS))
+        else: cell.source = link_names(label_equations(cell.source), symbols)
+        kept.append(cell)
+    nb.cells = kept
+    return nb
+
+
+def toctrees(names):
+    "One table of contents for each part that has notebooks."
+    for key, title in PARTS.items():
+        mine = [n for n in names if part(n) == key]
+        if mine: yield "\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *(f"nb/{n}" for n in mine), "```", ""])
+    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "teachers_guide", "```", ""])
+
+
+def reference(root):
+    modules = [p.stem for p in sorted((Path(root) / "genae").glob("*.py")) if not p.name.startswith("_")]
+    taught = {m[1]: p.stem for p in sources(root) if (m := re.search(r"#\|\s*default_exp (\w+)", p.read_text()))}
+    yield "# Reference\n\nThe package `genae`, module by module. Each is derived in the lesson that it names.\n"
+    for name in sorted(modules, key=lambda m: taught.get(m, "~")):
+        yield f"## genae.{name}\n\n" + (f"From [{taught[name]}]({taught[name]}.ipynb).\n\n" if name in taught else "")
+        yield f"```{{eval-rst}}\n.. automodule:: genae.{name}\n   :members:\n```\n"
+
+
+def counted(root):
+    "The lessons as a table, and the questions that they ask: counted, so that the guide stays true."
+    times = Path(root) / "results" / "lesson_seconds.json"
+    measured = json.loads(times.read_text()) if times.exists() else dict(seconds={})
+    rows, asked = [], []
+    for path in sources(root):
+        if not part(path.stem): continue
+        text = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
+        title = re.search(r"^# (.*)", "\n".join(text), re.M)[1]
+        questions = [q.strip() for t in text for q in re.findall(r"\*\*Predict:\*\*\s*(.*?)(?:\n\n|$)", t, re.S)]
+        equations = sum(t.count('<a id="eq-') for t in text)
+        seconds = measured["seconds"].get(path.stem, "")
+        rows.append(f"| [{title}](nb/{path.name}) | {equations} | {len(questions)} | {seconds} |")
+        if questions: asked.append("\n".join([f"**{title}**\n", *(f"- {q}" for q in questions), ""]))
+    head = "| lesson | equations | predictions | seconds to run |\n|---|---|---|---|\n"
+    note = f"\nSeconds: {measured['machine']}.\n" if "machine" in measured else ""
+    return head + "\n".join(rows) + "\n" + note, "\n".join(asked)
+
+
+def main(root=ROOT, out=None):
+    out = Path(out or Path(root) / "docs" / "nb")
+    if out.exists(): shutil.rmtree(out)
+    out.mkdir(parents=True)
+    symbols = exported(root)
+    for path in sources(root): nbformat.write(page(nbformat.read(path, 4), symbols), out / path.name)
+    names = sorted((p.stem for p in sources(root)), key=lambda n: (part(n), n))
+    (out / "_contents.md").write_text("\n".join(toctrees(names)))
+    (out / "api.md").write_text("\n".join(reference(root)))
+    lessons, questions = counted(root)
+    (out / "_lessons.md").write_text(lessons)
+    (out / "_questions.md").write_text(questions)
+
+
+if __name__ == "__main__": main()

@@ -1,0 +1,58 @@
+"The website builds from the stored outputs without a warning, and its formulas and links are formulas and links."
+import re
+import shutil
+import sys
+
+import pytest
+from conftest import tool
+from house import ROOT, equations, notebooks
+
+sys.path.insert(0, str(ROOT / "docs"))
+import prep
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    root = tmp_path_factory.mktemp("site")
+    for name in ("docs", "nbs", "genae", "results"):
+        if (ROOT / name).exists(): shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("nb", "_build", "mathjax", "__pycache__", ".*"))
+    shutil.copy(ROOT / "settings.ini", root)
+    prep.main(root)
+    built = tool("sphinx-build", "-q", "-b", "html", root / "docs", root / "html", cwd=root)
+    assert built.returncode == 0, built.stderr
+    (root / "warnings").write_text(built.stderr)
+    return root / "html"
+
+
+def test_no_warning(site): assert not (said := (site.parent / "warnings").read_text()), said
+
+
+def test_every_notebook_has_a_page(site):
+    for nb in notebooks(): assert (site / "nb" / f"{nb.name}.html").exists(), nb.name
+
+
+def test_formulas_are_formulas(site):
+    for nb in notebooks():
+        html = (site / "nb" / f"{nb.name}.html").read_text()
+        prose = re.sub(r"<(pre|code|script|title)\b.*?</\1>|<(?:span|div)[^>]*class=\"math.*?</(?:span|div)>", "", html, flags=re.S)
+        assert "$" not in prose, f"{nb.name}: {prose[prose.index('$') - 60:][:120]}"
+        assert all(f'id="{label}"' in html for label, _ in equations(nb)), nb.name
+        assert len(re.findall(r'<div class="math[^>]*>.*?\\tag\{.*?</div>', html, re.S)) == len(equations(nb)), nb.name
+
+
+def test_no_directive_is_left(site):
+    for nb in notebooks(): assert not re.search(r"^#\s*\|", (site.parent / "docs" / "nb" / f"{nb.name}.ipynb").read_text().replace('"', "\n"), re.M), nb.name
+
+
+@pytest.mark.parametrize("text, page", [
+    ('A.\n\n<a id="eq-a"></a>\n$$ a \\tag{1.1} $$\n\nB.', "A.\n\n(eq-a)=\n$$ a \\tag{1.1} $$\n\nB."),
+    ("A:\n$$ a $$\nB.", "A:\n\n$$ a $$\n\nB."),
+    ("See [1](02_x.ipynb#eq-a), [2](#eq-b), [3](02_x.ipynb).", "See [1](#eq-a), [2](#eq-b), [3](02_x.ipynb).")])
+def test_equations_are_labelled(text, page): assert re.sub(r"\n{3,}", "\n\n", prep.label_equations(text)) == page
+
+
+@pytest.mark.parametrize("text, page", [
+    ("`check` and `other`", "{py:obj}`check <genae.core.check>` and `other`"),
+    ("`check()`, [`check`](x)", "{py:obj}`check <genae.core.check>`, [`check`](x)"),
+    ("```\n`check`\n```", "```\n`check`\n```")])
+def test_names_are_linked(text, page): assert prep.link_names(text, {"check": "genae.core.check"}) == page
