@@ -16,12 +16,12 @@ from genae.cli import measure, write_pictures
 from genae.data import toyfaces
 
 HERE = Path(__file__).resolve().parent
-CLASS, STEPS = RECIPES["class"], 4000
+CLASS, STEPS = RECIPES["class"], 3000
 RUNS = { # name: recipe, settings of the model
     "class": (CLASS, {}),
     "no-lj": (replace(CLASS, lambda_j=0.), {}),
     "no-joint": (replace(CLASS, lambda_joint=0.), {}),
-    "code-64": (CLASS, dict(code=64)),
+    "code-64": (replace(CLASS, lambda_joint=0.), dict(code=64)),
     "paper": (replace(RECIPES["paper"], batch=CLASS.batch), {}),
     "untrained": (None, {}),
 }
