@@ -7,6 +7,7 @@ __all__ = ['StyleLayer', 'Decoder']
 
 # %% ../nbs/13_decoder.ipynb #bed459fd
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .adain import AdaIN
@@ -19,26 +20,25 @@ class StyleLayer(nn.Module):
         self,
         c_in: int,
         c_out: int,
-        code: int,
+        code: int, # numbers in a code
         double: bool, # double the resolution first
         blur: bool = False, # blur after the doubled convolution
         noise: bool = False, # learned noise before the rectifier
     ):
         super().__init__()
-        self.double = double
-        self.conv = EqualConv2d(c_in, c_out, 3)
+        self.double, self.conv = double, EqualConv2d(c_in, c_out, 3)
         self.blur = Blur(c_out) if blur and double else nn.Identity()
         self.noise = LayerNoise(c_out) if noise else nn.Identity()
         self.adain = AdaIN(code, c_out)
-        nn.init.normal_(self.adain.g.weight) # a code has length one, so styles begin with a spread of one
+        nn.init.normal_(self.adain.g.weight) # codes have length one: styles begin with a spread of one
 
     def forward(
         self,
         canvas: Tensor, # (B, c_in, r, r)
         z: Tensor, # (B, code)
     ) -> Tensor: # (B, c_out, r, r), or (B, c_out, 2r, 2r)
-        if self.double: canvas = upsample(canvas)
-        return self.adain(F.leaky_relu(self.noise(self.blur(self.conv(canvas))), LEAK), z)
+        maps = self.noise(self.blur(self.conv(upsample(canvas) if self.double else canvas)))
+        return self.adain(F.leaky_relu(maps, LEAK), z)
 
 # %% ../nbs/13_decoder.ipynb #de7e5323
 class Decoder(nn.Module):
@@ -67,9 +67,6 @@ class Decoder(nn.Module):
         self.to_picture = nn.Conv2d(c, channels, 1)
 
 # %% ../nbs/13_decoder.ipynb #145b933d
-from fastcore.basics import patch
-
-# %% ../nbs/13_decoder.ipynb #3ebb77fe
 @patch
 def start(
     self: Decoder,
@@ -79,6 +76,7 @@ def start(
     w = self.layers[0].conv.weight
     return torch.ones(n, w.shape[1], 4, 4, device=w.device, dtype=w.dtype) if self.canvas0 is None else self.canvas0.expand(n, -1, -1, -1)
 
+# %% ../nbs/13_decoder.ipynb #3ebb77fe
 @patch
 def run(
     self: Decoder,

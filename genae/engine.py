@@ -10,8 +10,10 @@ import json
 import math
 import os
 import time
+from copy import deepcopy
 from pathlib import Path
 import torch
+from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -54,6 +56,7 @@ def save_state(
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + f".{os.getpid()}.part")
     save_file(tensors, aside, metadata=header)
+    aside.chmod(0o644)
     os.replace(aside, path)
 
 # %% ../nbs/17_engine.ipynb #bd09bad8
@@ -77,28 +80,26 @@ class Ema:
         net: nn.Module,
         half_life: float, # pictures after which an old weight counts half
     ):
-        self.net, self.half_life, self.seen = _copy(net), half_life, 0
-
-    def update(
-        self,
-        net: nn.Module,
-        images: int, # pictures seen since the last update
-    ) -> None:
-        "Follow the network; in the first half-life the average is that of all steps so far."
-        self.seen += images
-        decay = min(2 ** (-images / self.half_life), 1 - images / self.seen)
-        with torch.no_grad():
-            for mine, its in zip(self.net.parameters(), net.parameters()): mine.lerp_(its, 1 - decay)
-            for mine, its in zip(self.net.buffers(), net.buffers()): mine.copy_(its)
+        self.net, self.half_life, self.seen = deepcopy(net).requires_grad_(False), half_life, 0
 
     def state_dict(self): return dict(net=self.net.state_dict(), seen=self.seen)
     def load_state_dict(self, state):
         self.net.load_state_dict(state["net"])
         self.seen = state["seen"]
 
-def _copy(net):
-    import copy
-    return copy.deepcopy(net).requires_grad_(False)
+# %% ../nbs/17_engine.ipynb #a15e9eea
+@patch
+def update(
+    self: Ema,
+    net: nn.Module,
+    images: int, # pictures seen since the last update
+) -> None:
+    "Follow the network; in the first half-life the average is that of all steps so far."
+    self.seen += images
+    decay = min(2 ** (-images / self.half_life), 1 - images / self.seen)
+    with torch.no_grad():
+        for mine, its in zip(self.net.parameters(), net.parameters()): mine.lerp_(its, 1 - decay)
+        for mine, its in zip(self.net.buffers(), net.buffers()): mine.copy_(its)
 
 # %% ../nbs/17_engine.ipynb #471e0802
 class Engine:
@@ -124,9 +125,6 @@ class Engine:
             (p.set_state if isinstance(p, torch.Generator) else p.load_state_dict)(state["parts"][k])
         torch.set_rng_state(state["torch"])
         self.done, self.total, self.log = state["done"], state["total"], state["log"]
-
-# %% ../nbs/17_engine.ipynb #0674d050
-from fastcore.basics import patch
 
 # %% ../nbs/17_engine.ipynb #d2672b81
 @patch
@@ -156,23 +154,26 @@ def run(
 ) -> list[dict]: # the log
     "Run to the end, or to `stop_at`; a resumed run keeps the length that was set when it began."
     from tqdm.auto import tqdm
-    self.total, start, first = self.total or steps, time.perf_counter(), self.done
+    self.total, began, fresh = self.total or steps, time.perf_counter(), self.done == 0
     with tqdm(total=self.total * self.batch, initial=self.done * self.batch, unit=" pictures", disable=quiet, mininterval=1) as bar:
         while self.done < min(self.total, stop_at or self.total):
             terms = self.step(self.done / self.total)
             self.done += 1
-            if minutes and first == 0 and self.done in (10, 50):
-                fit = int(minutes * 60 * self.done / (time.perf_counter() - start))
-                self.total = max(self.done, min(steps, fit))
-                bar.total = self.total * self.batch
-            bar.update(self.batch)
+            if minutes and fresh and self.done in (10, 50): self._fit(steps, minutes, time.perf_counter() - began, bar)
             if self.done % note_every == 0 or self.done == self.total: self._note(terms, bar)
             if self.done % save_every == 0: self.save()
+            bar.update(self.batch)
     self.save()
     return self.log
 
+# %% ../nbs/17_engine.ipynb #63cb6f37
 @patch
-def _note(self: Engine, terms, bar):
+def _fit(self: Engine, steps, minutes, seconds, bar): # shorten the run to what fits into the minutes
+    self.total = max(self.done, min(steps, int(minutes * 60 * self.done / seconds)))
+    bar.total = self.total * self.batch
+
+@patch
+def _note(self: Engine, terms, bar): # a line of the log; a term that is no number ends the run
     row = {k: float(v) for k, v in terms.items()}
     for k, v in row.items():
         if not math.isfinite(v): raise FloatingPointError(f"step {self.done}: {k} is {v}; the last good checkpoint is in {self.folder or 'no folder'}")
