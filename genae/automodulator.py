@@ -194,7 +194,7 @@ def train(
     bank: Bank, # training pictures
     recipe: str | Recipe = "class", # a name in `RECIPES`, or a recipe
     steps: int = 3000,
-    minutes: float = None, # if the steps would take longer, make as many as fit
+    minutes: float = None, # end by the clock if that comes first
     seed: int = 0,
     folder: str | Path = None, # for checkpoint and log; a run found there goes on
     quiet: bool = False,

@@ -112,19 +112,19 @@ class Engine:
         folder: str | Path = None, # where checkpoint.safetensors and log.jsonl go; None keeps nothing
     ):
         self.step, self.parts, self.batch, self.folder = step, parts, batch, Path(folder) if folder else None
-        self.done, self.total, self.log = 0, None, []
+        self.done, self.total, self.seconds, self.log = 0, None, 0., []
 
     def state(self) -> dict:
         "All that a later run needs."
         parts = {k: p.get_state() if isinstance(p, torch.Generator) else p.state_dict() for k, p in self.parts.items()}
-        return dict(parts=parts, torch=torch.get_rng_state(), done=self.done, total=self.total, log=self.log)
+        return dict(parts=parts, torch=torch.get_rng_state(), done=self.done, total=self.total, seconds=self.seconds, log=self.log)
 
     def load_state(self, state: dict) -> None:
         "Go back to a state."
         for k, p in self.parts.items():
             (p.set_state if isinstance(p, torch.Generator) else p.load_state_dict)(state["parts"][k])
         torch.set_rng_state(state["torch"])
-        self.done, self.total, self.log = state["done"], state["total"], state["log"]
+        self.done, self.total, self.seconds, self.log = (state[k] for k in ("done", "total", "seconds", "log"))
 
 # %% ../nbs/17_engine.ipynb #d2672b81
 @patch
@@ -146,7 +146,7 @@ def resume(self: Engine) -> bool: # whether there was something to go on from
 def run(
     self: Engine,
     steps: int, # of the whole run, from its very beginning
-    minutes: float = None, # if the whole would take longer, make as many steps as fit
+    minutes: float = None, # end by the clock if that comes first; the run is then no longer a function of its seed
     stop_at: int = None, # leave off after this step, to go on later
     note_every: int = 50, # steps between lines of the log
     save_every: int = 500, # steps between checkpoints
@@ -154,23 +154,24 @@ def run(
 ) -> list[dict]: # the log
     "Run to the end, or to `stop_at`; a resumed run keeps the length that was set when it began."
     from tqdm.auto import tqdm
-    self.total, began, fresh = self.total or steps, time.perf_counter(), self.done == 0
+    self.total, began = self.total or steps, time.perf_counter() - self.seconds
     with tqdm(total=self.total * self.batch, initial=self.done * self.batch, unit=" pictures", disable=quiet, mininterval=1) as bar:
-        while self.done < min(self.total, stop_at or self.total):
-            terms = self.step(self.done / self.total)
+        while (t := self._progress(minutes, began)) < 1 and self.done < (stop_at or self.total):
+            terms = self.step(t)
             self.done += 1
-            if minutes and fresh and self.done in (10, 50): self._fit(steps, minutes, time.perf_counter() - began, bar)
             if self.done % note_every == 0 or self.done == self.total: self._note(terms, bar)
             if self.done % save_every == 0: self.save()
+            if minutes and t: bar.total = round(self.done / t) * self.batch
             bar.update(self.batch)
     self.save()
     return self.log
 
 # %% ../nbs/17_engine.ipynb #63cb6f37
 @patch
-def _fit(self: Engine, steps, minutes, seconds, bar): # shorten the run to what fits into the minutes
-    self.total = max(self.done, min(steps, int(minutes * 60 * self.done / seconds)))
-    bar.total = self.total * self.batch
+def _progress(self: Engine, minutes, began): # 0 to 1, by steps or by the clock, whichever is further
+    if not minutes: return self.done / self.total
+    self.seconds = time.perf_counter() - began
+    return max(self.done / self.total, self.seconds / (60 * minutes))
 
 @patch
 def _note(self: Engine, terms, bar): # a line of the log; a term that is no number ends the run
