@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .adain import AdaIN
-from .layers import LEAK, PAPER_WIDTHS, Blur, EqualConv2d, LayerNoise, channels_at, upsample
+from .layers import LARGE_WIDTHS, LEAK, PAPER_WIDTHS, Blur, EqualConv2d, LayerNoise, channels_at, fade, upsample
 
 # %% ../nbs/13_decoder.ipynb #0856bd35
 class StyleLayer(nn.Module):
@@ -24,12 +24,13 @@ class StyleLayer(nn.Module):
         double: bool, # double the resolution first
         blur: bool = False, # blur after the doubled convolution
         noise: bool = False, # learned noise before the rectifier
+        **norm, # eps and unbiased of `AdaIN`
     ):
         super().__init__()
         self.double, self.conv = double, EqualConv2d(c_in, c_out, 3)
         self.blur = Blur(c_out) if blur and double else nn.Identity()
         self.noise = LayerNoise(c_out) if noise else nn.Identity()
-        self.adain = AdaIN(code, c_out)
+        self.adain = AdaIN(code, c_out, **norm)
         nn.init.normal_(self.adain.g.weight) # codes have length one: styles begin with a spread of one
 
     def forward(
@@ -37,7 +38,7 @@ class StyleLayer(nn.Module):
         canvas: Tensor, # (B, c_in, r, r)
         z: Tensor, # (B, code)
     ) -> Tensor: # (B, c_out, r, r), or (B, c_out, 2r, 2r)
-        maps = self.noise(self.blur(self.conv(upsample(canvas) if self.double else canvas)))
+        maps = self.noise(self.blur(self.conv.doubled(canvas) if self.double else self.conv(canvas)))
         return self.adain(F.leaky_relu(maps, LEAK), z)
 
 # %% ../nbs/13_decoder.ipynb #de7e5323
@@ -53,18 +54,19 @@ class Decoder(nn.Module):
         canvas: str = "learned", # or "ones", as in the public code
         blur: bool = False, # after each doubling, as in the public code
         noise: bool = False, # learned noise in each layer above 4 pixels, as in the public code
+        **norm, # eps and unbiased of `AdaIN`; the public code's are 0 and True
     ):
         super().__init__()
-        w, self.code = channels_at(size, widths), code
+        w, self.code, self.size, self.alpha_fade = channels_at(size, widths), code, size, 1.
         if canvas not in ("learned", "ones"): raise ValueError(f"canvas={canvas!r}: choose 'learned' or 'ones'")
         self.canvas0 = nn.Parameter(torch.randn(1, w[4], 4, 4)) if canvas == "learned" else None
         self.layers, self.places, c = nn.ModuleList(), [], w[4]
         for r in w:
             for k in range(1 if r == 4 else depth):
-                self.layers.append(StyleLayer(c, w[r], code, double=r > 4 and k == 0, blur=blur, noise=noise and r > 4))
+                self.layers.append(StyleLayer(c, w[r], code, double=r > 4 and k == 0, blur=blur, noise=noise and r > 4, **norm))
                 self.places.append(r)
                 c = w[r]
-        self.to_picture = nn.Conv2d(c, channels, 1)
+        self.to_picture = nn.ModuleDict({str(r): nn.Conv2d(w[r], channels, 1) for r in w})
 
 # %% ../nbs/13_decoder.ipynb #145b933d
 @patch
@@ -90,34 +92,72 @@ def run(
     for layer in self.layers[i - 1:j]: canvas = layer(canvas, z)
     return canvas
 
+# %% ../nbs/13_decoder.ipynb #3db64273
+@patch
+def canvases(
+    self: Decoder,
+    styles: Tensor, # (N, B, code), a code for every layer
+) -> list[Tensor]: # xi^(1), ..., xi^(N)
+    "Every canvas on the way, with a code of its own for each layer (eq. 13.3, for any number of codes)."
+    if len(styles) != self.n: raise ValueError(f"{len(styles)} codes for {self.n} layers: see Decoder.styles")
+    canvas, seen = self.start(len(styles[0])), []
+    for layer, z in zip(self.layers, styles): seen.append(canvas := layer(canvas, z))
+    return seen
+
+# %% ../nbs/13_decoder.ipynb #8bf98261
+@patch
+def picture(
+    self: Decoder,
+    canvases: list, # xi^(1), ..., xi^(N)
+) -> Tensor: # (B, channels, size, size), not clamped
+    "Colours for the last canvas, blended with the doubled picture of the resolution before while that is left behind."
+    coloured = lambda r: self.to_picture[str(r)](canvases[len(self.places) - 1 - self.places[::-1].index(r)])
+    x = coloured(self.size)
+    return x if self.alpha_fade == 1 or self.size == 4 else fade(upsample(coloured(self.size // 2)), x, self.alpha_fade)
+
+@patch
+def decode(
+    self: Decoder,
+    styles: Tensor, # (N, B, code), a code for every layer
+) -> Tensor: # (B, channels, size, size), not clamped
+    "theta with a code for each layer."
+    return self.picture(self.canvases(styles))
+
 @patch
 def forward(
     self: Decoder,
     z: Tensor, # (B, code)
 ) -> Tensor: # (B, channels, size, size), not clamped
     "theta(z): all layers, one code, then colours."
-    return self.to_picture(self.run(self.start(len(z)), z, 1, len(self.layers)))
+    return self.decode([z] * self.n)
 
-# %% ../nbs/13_decoder.ipynb #3db64273
-@patch
-def decode(
+# %% ../nbs/13_decoder.ipynb #9d171c47
+@patch(as_prop=True)
+def n(
     self: Decoder,
-    styles: Tensor, # (N, B, code), a code for every layer
-) -> Tensor: # (B, channels, size, size)
-    "Decode with a code of its own for each layer (eq. 13.3 and its generalisation to any number of codes)."
-    if len(styles) != len(self.layers): raise ValueError(f"{len(styles)} codes for {len(self.layers)} layers: see Decoder.styles")
-    canvas = self.start(styles.shape[1])
-    for layer, z in zip(self.layers, styles): canvas = layer(canvas, z)
-    return self.to_picture(canvas)
+) -> int:
+    "N: the layers at work."
+    return sum(r <= self.size for r in self.places)
 
-# %% ../nbs/13_decoder.ipynb #25e19693
+@patch
+def grow(
+    self: Decoder,
+    size: int, # pixels, at most the size that the decoder was made for
+    alpha_fade: float = 1., # 0 = as the next smaller size would, 1 = all of this size
+) -> Decoder: # itself
+    "Work at one of the resolutions, or on the way to it (lesson 14; paper, section 3.1)."
+    if str(size) not in self.to_picture: raise ValueError(f"size {size}: this decoder can work at {', '.join(self.to_picture)} pixels")
+    self.size, self.alpha_fade = size, alpha_fade
+    return self
+
+# %% ../nbs/13_decoder.ipynb #1f9eab40
 @patch
 def styles(
     self: Decoder,
     parts: dict, # {(i, j): codes (B, code)} for layers i to j, or {"coarse": codes}; together they name each layer once
 ) -> Tensor: # (N, B, code)
     "One code for each layer, from ranges of layers or names of scales."
-    ranges, stack = self.scales(), [None] * len(self.layers)
+    ranges, stack = self.scales(), [None] * self.n
     for key, z in parts.items():
         if isinstance(key, str) and key not in ranges: raise ValueError(f"scale {key!r}: this decoder has {', '.join(ranges)}")
         i, j = ranges[key] if isinstance(key, str) else key
@@ -134,7 +174,7 @@ def scales(
     self: Decoder,
 ) -> dict: # {"coarse": (1, j), "middle": (j + 1, k), "fine": (k + 1, N)}
     "The layers of each scale (paper, section 4; moved down for pictures below 64 pixels)."
-    size, names = self.places[-1], ("coarse", "middle", "fine")
+    size, names = self.size, ("coarse", "middle", "fine")
     ends = {4: (0, 0), 8: (4, 4), 16: (4, 8), 32: (8, 16)}.get(size, (8, 32))
-    scale = [names[(r > ends[0]) + (r > ends[1])] for r in self.places]
+    scale = [names[(r > ends[0]) + (r > ends[1])] for r in self.places[:self.n]]
     return {n: (scale.index(n) + 1, len(scale) - scale[::-1].index(n)) for n in names if n in scale}

@@ -7,9 +7,10 @@ __all__ = ['encoder_block', 'Encoder']
 
 # %% ../nbs/12_encoder.ipynb #8db0b406
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .layers import LEAK, PAPER_WIDTHS, channels_at, sn_conv
+from .layers import LEAK, PAPER_WIDTHS, channels_at, downsample, fade, resolutions, sn_conv
 
 # %% ../nbs/12_encoder.ipynb #db636bcb
 def encoder_block(
@@ -34,10 +35,10 @@ class Encoder(nn.Module):
         channels: int = 3, # of the pictures
     ):
         super().__init__()
-        self.size, self.channels = size, channels
+        self.size, self.alpha_fade, self.channels = size, 1., channels
         w = channels_at(size, widths)
-        self.from_picture = nn.Conv2d(channels, w[size], 1)
-        self.blocks = nn.Sequential(*(encoder_block(w[r], w[r // 2], depth) for r in reversed(w) if r > 4))
+        self.from_picture = nn.ModuleDict({str(r): nn.Conv2d(channels, w[r], 1) for r in w})
+        self.blocks = nn.ModuleDict({str(r): encoder_block(w[r], w[r // 2], depth) for r in w if r > 4})
         self.last = nn.Sequential(sn_conv(w[4], w[4], 3), nn.LeakyReLU(LEAK), sn_conv(w[4], code, 4, padding=0), nn.Flatten())
 
     def forward(
@@ -46,4 +47,20 @@ class Encoder(nn.Module):
     ) -> Tensor: # (B, code), each row of length one
         if x.shape[1:] != (self.channels, self.size, self.size):
             raise ValueError(f"this encoder reads pictures of shape {(self.channels, self.size, self.size)}, not {tuple(x.shape[1:])}: resize them first")
-        return F.normalize(self.last(self.blocks(self.from_picture(x))), dim=1)
+        h = self.from_picture[str(self.size)](x)
+        for r in reversed(resolutions(self.size)[1:]):
+            h = self.blocks[str(r)](h)
+            if r == self.size and self.alpha_fade < 1: h = fade(self.from_picture[str(r // 2)](downsample(x)), h, self.alpha_fade)
+        return F.normalize(self.last(h), dim=1)
+
+# %% ../nbs/12_encoder.ipynb #7bdff4b6
+@patch
+def grow(
+    self: Encoder,
+    size: int, # pixels, at most the size that the encoder was made for
+    alpha_fade: float = 1., # 0 = as the next smaller size would, 1 = all of this size
+) -> Encoder: # itself
+    "Work at one of the resolutions, or on the way to it (lesson 14; paper, section 3.1)."
+    if str(size) not in self.from_picture: raise ValueError(f"size {size}: this encoder can work at {', '.join(self.from_picture)} pixels")
+    self.size, self.alpha_fade = size, alpha_fade
+    return self
