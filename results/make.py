@@ -20,7 +20,7 @@ from genae.growing import Phase
 
 HERE = Path(__file__).resolve().parent
 CLASS = RECIPES["class"]
-PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 30e3, 0.), (16, 120e3, 40e3), (32, 450e3, 60e3)])
+PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 24e3, 0.), (16, 96e3, 32e3), (32, 360e3, 60e3)])
 LONG = replace(CLASS, phases=PHASES, distance="robust", lambda_x=2., fall=.5, half_life=5e3)
 RUNS = { # name: size, faces, recipe, pictures seen, settings of the model
     "toyfaces": (32, 16384, LONG, None, {}),
