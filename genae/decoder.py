@@ -33,13 +33,16 @@ class StyleLayer(nn.Module):
         self.adain = AdaIN(code, c_out, **norm)
         nn.init.normal_(self.adain.g.weight) # codes have length one: styles begin with a spread of one
 
-    def forward(
-        self,
-        canvas: Tensor, # (B, c_in, r, r)
-        z: Tensor, # (B, code)
-    ) -> Tensor: # (B, c_out, r, r), or (B, c_out, 2r, 2r)
-        maps = self.noise(self.blur(self.conv.doubled(canvas) if self.double else self.conv(canvas)))
-        return self.adain(F.leaky_relu(maps, LEAK), z)
+# %% ../nbs/13_decoder.ipynb #cdc5f6f4
+@patch
+def forward(
+    self: StyleLayer,
+    canvas: Tensor, # (B, c_in, r, r)
+    z: Tensor, # (B, code)
+) -> Tensor: # (B, c_out, r, r), or (B, c_out, 2r, 2r)
+    "xi^(i) from xi^(i-1) (eq. 13.1)."
+    maps = self.noise(self.blur(self.conv.doubled(canvas) if self.double else self.conv(canvas)))
+    return self.adain(F.leaky_relu(maps, LEAK), z)
 
 # %% ../nbs/13_decoder.ipynb #de7e5323
 class Decoder(nn.Module):

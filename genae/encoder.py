@@ -41,17 +41,20 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleDict({str(r): encoder_block(w[r], w[r // 2], depth) for r in w if r > 4})
         self.last = nn.Sequential(sn_conv(w[4], w[4], 3), nn.LeakyReLU(LEAK), sn_conv(w[4], code, 4, padding=0), nn.Flatten())
 
-    def forward(
-        self,
-        x: Tensor, # (B, channels, size, size) in [-1, 1]
-    ) -> Tensor: # (B, code), each row of length one
-        if x.shape[1:] != (self.channels, self.size, self.size):
-            raise ValueError(f"this encoder reads pictures of shape {(self.channels, self.size, self.size)}, not {tuple(x.shape[1:])}: resize them first")
-        h = self.from_picture[str(self.size)](x)
-        for r in reversed(resolutions(self.size)[1:]):
-            h = self.blocks[str(r)](h)
-            if r == self.size and self.alpha_fade < 1: h = fade(self.from_picture[str(r // 2)](downsample(x)), h, self.alpha_fade)
-        return F.normalize(self.last(h), dim=1)
+# %% ../nbs/12_encoder.ipynb #8cef3270
+@patch
+def forward(
+    self: Encoder,
+    x: Tensor, # (B, channels, size, size) in [-1, 1]
+) -> Tensor: # (B, code), each row of length one
+    "phi(x) (eq. 12.2)."
+    if x.shape[1:] != (self.channels, self.size, self.size):
+        raise ValueError(f"this encoder reads pictures of shape {(self.channels, self.size, self.size)}, not {tuple(x.shape[1:])}: resize them first")
+    h = self.from_picture[str(self.size)](x)
+    for r in reversed(resolutions(self.size)[1:]):
+        h = self.blocks[str(r)](h)
+        if r == self.size and self.alpha_fade < 1: h = fade(self.from_picture[str(r // 2)](downsample(x)), h, self.alpha_fade)
+    return F.normalize(self.last(h), dim=1)
 
 # %% ../nbs/12_encoder.ipynb #7bdff4b6
 @patch

@@ -26,7 +26,7 @@ def rho(
     w = torch.log1p(u / b.clamp(min=eps)) / 2
     s, near_2 = alpha * w, b < .1
     near_0 = (s.abs() < .1) & ~near_2
-    power = torch.where(near_2, u + (u + b) * torch.expm1(torch.where(near_2, alpha - 2, 0.) * w), b * (torch.where(near_2, 0., s).exp() - 1))
+    power = torch.where(near_2, u + (u + b) * torch.expm1((alpha - 2) * w), b * (torch.where(near_2, 0., s).exp() - 1))
     s = torch.where(near_0, s, 0.)
     series = 1 + s / 2 * (1 + s / 3 * (1 + s / 4 * (1 + s / 5 * (1 + s / 6 * (1 + s / 7))))) # of expm1(s) / s
     return torch.where(near_0, b * w * series, power / torch.where(alpha.abs() < 1e-5, 1., alpha))
