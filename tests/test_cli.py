@@ -1,0 +1,257 @@
+"The commands as a user meets them: processes of their own, interrupted, killed, and given what cannot work."
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tool
+from genae.automodulator import CLASS_PHASES, shipped
+from genae.cli import fingerprint, open_data
+from genae.core import rng, show
+from genae.data import draw, random_factors
+from genae.engine import load_state
+from genae.growing import fit, stage_at
+from house import ROOT
+
+COMMANDS = [line.split("=")[0] for line in (ROOT / "settings.ini").read_text().partition("console_scripts = ")[2].splitlines()[0].split()]
+CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
+
+
+# ---- a run that is stopped
+
+TINY = """# a console script, with one more recipe: small, growing from 8 to 16 pixels, with the robust loss
+import runpy, sys
+from dataclasses import replace
+from genae.automodulator import RECIPES
+phases = tuple(replace(p, batch=16) for p in RECIPES["class"].phases)
+RECIPES["tiny"] = replace(RECIPES["class"], phases=phases, distance="robust", model=dict(widths=(16, 16, 16), code=8))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+PICTURES, SAVE_EVERY = 2400, 3
+
+
+def begin(folder):
+    "Start, or go on with, the tiny run in a folder."
+    script = folder.parent / "tiny.py"
+    script.write_text(TINY)
+    command = [sys.executable, script, Path(sys.executable).with_name("genae_train"), "--recipe", "tiny", "--size", 16, "--pictures", PICTURES,
+               "--save_every", SAVE_EVERY, "--out", folder, "--quiet"]
+    return subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | CALM)
+
+
+def end(process):
+    said, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, ""), errors
+    return said
+
+
+def progress(folder):
+    path = folder / "checkpoint.safetensors"
+    return load_state(path)["seen"] / PICTURES if path.exists() else 0.
+
+
+def stop(process, folder, part, number, later=0.):
+    "Send a signal once a part of the run is in the checkpoint; how far that had come."
+    while process.poll() is None and progress(folder) < part: time.sleep(.02)
+    time.sleep(later)
+    process.send_signal(number)
+    said, errors = process.communicate(timeout=60)
+    return process.returncode, said, errors
+
+
+def digest(folder):
+    "SHA-256 of the weights."
+    found, weights = hashlib.sha256(), load_state(folder / "model.safetensors")["weights"]
+    for name in sorted(weights): found.update(name.encode() + weights[name].contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def others(folder):
+    "The files that hold no date and no duration."
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".png", ".jsonl")}
+
+
+def alpha(part): return stage_at(fit(CLASS_PHASES, 16), part * sum(p.images for p in fit(CLASS_PHASES, 16)))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder, start = tmp_path_factory.mktemp("whole") / "run", time.time()
+    end(begin(folder))
+    return folder, time.time() - start
+
+
+def test_ctrl_c_and_sigterm(whole, tmp_path, report):
+    folder = tmp_path / "run"
+    for number, status, part in ((signal.SIGINT, 130, .2), (signal.SIGTERM, 143, .6)):
+        returned, said, errors = stop(begin(folder), folder, part, number)
+        done = load_state(folder / "checkpoint.safetensors")["done"]
+        assert (returned, errors) == (status, "") and f"Stopped after step {done}. The same command goes on" in said, (returned, said, errors)
+        assert json.loads((folder / "run.json").read_text()).keys() == {"run"} and not (folder / "model.safetensors").exists()
+    assert f"Going on after step {done} (" in end(begin(folder))
+    report(f"weights after SIGINT and SIGTERM {digest(folder)}")
+    assert digest(folder) == digest(whole[0]) and others(folder) == others(whole[0])
+
+
+def test_killed_five_times(whole, tmp_path, report):
+    folder, seed = tmp_path / "run", random.randrange(10 ** 6)
+    chance, reached = random.Random(seed), []
+    for low, high in ((.02, .2), (.26, .34), (.36, .44), (.5, .7), (.75, .9)): # the second and the third are in the fade-in
+        before = progress(folder)
+        returned, _, errors = stop(begin(folder), folder, chance.uniform(low, high), signal.SIGKILL, later=chance.uniform(0, .1))
+        assert (returned, errors) == (-signal.SIGKILL, ""), f"seed {seed}: {errors}"
+        reached.append(progress(folder))
+        assert before < reached[-1] < 1
+    assert f"Going on after step" in end(begin(folder))
+    stages = [alpha(part) for part in reached]
+    report(f"killed with checkpoints at {', '.join(f'{r:.0%} ({s.phase.size} px, alpha {s.alpha_fade:.2f})' for r, s in zip(reached, stages))}; moments of seed {seed}")
+    report(f"weights after five SIGKILL    {digest(folder)}")
+    report(f"weights, never interrupted    {digest(whole[0])}, {whole[1]:.0f} s")
+    assert sum(s.phase.size == 16 and 0 < s.alpha_fade < 1 for s in stages) >= 2
+    assert digest(folder) == digest(whole[0]) and others(folder) == others(whole[0])
+
+
+def test_a_finished_run_makes_its_outputs_again(whole):
+    folder, before = whole[0], (digest(whole[0]), others(whole[0]))
+    for name in ("model.safetensors", "samples.png"): (folder / name).unlink()
+    assert "This run is finished" in end(begin(folder))
+    assert (digest(folder), others(folder)) == before
+
+
+# ---- what a user gets wrong: a line on stderr, a status, and no traceback
+
+WRONG = { # command and options: what the line must say
+    "genae_train autoencoder": "choose one of automodulator",
+    "genae_train --recipe secret": "choose one of paper, reference, class",
+    "genae_train --size 24": "no phase of 24 pixels",
+    "genae_train --pictures 0": "give a number above 0",
+    "genae_train --minutes nan": "give a number above 0",
+    "genae_train --save_every -1": "give a number above 0",
+    "genae_train --seed -1": "give a whole number from 0",
+    "genae_train --data nowhere": "neither a folder nor a known set",
+    "genae_train --data few": "2 pictures are too few",
+    "genae_train --data fashion-mnist": "could not be fetched",
+    "genae_train --size 8 --out text.txt/run": "text.txt/run",
+    "genae_train --size 8 --seed 3 --out held": "size is 16 there and 8 here, seed is 0 there and 3 here",
+    "genae_train --out torn": "damaged",
+    "genae_train --size 8 --out broken": "damaged",
+    "genae_demo --images nowhere": "neither a folder nor a known set",
+    "genae_demo --images few": "2 pictures are too few",
+    "genae_demo --recipe secret": "choose one of",
+    "genae_demo --size 8 --out text.txt/demo": "text.txt/demo",
+    "genae_demo --out broken": "choose another --out",
+    "genae_sample --n 0": "give a number above 0",
+    "genae_sample --seed -1": "give a whole number from 0",
+    "genae_sample --model nowhere": "choose toyfaces",
+    "genae_sample --model empty": "choose toyfaces",
+    "genae_sample --model cut.safetensors": "damaged",
+    "genae_sample --model foreign.safetensors": "not written by genae",
+    "genae_sample --out samples.xyz": "unknown file extension",
+    "genae_sample --out text.txt/samples.png": "text.txt",
+    "genae_reconstruct": "--images",
+    "genae_reconstruct --images nowhere.png": "nowhere.png does not exist",
+    "genae_reconstruct --images text.txt": "text.txt cannot be read as a picture",
+    "genae_reconstruct --images few/0.png cut.png": "cut.png cannot be read as a picture",
+    "genae_reconstruct --images few/0.png tiny.png": "tiny.png cannot be read as a picture (ValueError: 4x4 pixels are too few",
+    "genae_reconstruct --images empty": "holds no pictures",
+    "genae_reconstruct --images few/0.png --model cut.safetensors": "damaged",
+    "genae_mix": "give --coarse",
+    "genae_mix --coarse few/0.png --fine nowhere.png": "nowhere.png does not exist",
+    "genae_mix --coarse few/0.png --images few": "either",
+    "genae_mix --images few --scale huge": "choose one of coarse, middle, fine",
+    "genae_mix --scale fine": "--images",
+    "genae_mix --coarse few/0.png --out text.txt/mix.png": "text.txt",
+}
+FINE = [f"{name} --help" for name in COMMANDS] + ["genae_sample --n lots", "genae_sample --number 3", "genae_reconstruct --images mixed --out pairs.png"]
+SERVER = """# one process imports; each case is a fork of it that runs the console script, and ends without tidying up a large process
+import json, os, runpy, sys, traceback
+from pathlib import Path
+import genae.cli, torchvision
+codes = []
+for i, case in enumerate(json.loads(Path("cases.json").read_text())):
+    name, *options = case.split()
+    if (child := os.fork()) == 0:
+        for stream in (1, 2): os.dup2(os.open(f"{i}.{stream}", os.O_CREAT | os.O_WRONLY), stream)
+        sys.argv = [str(Path(sys.executable).with_name(name)), *options]
+        status = 99 # a console script never returns
+        try: runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as e:
+            status = e.code if isinstance(e.code, int) else int(e.code is not None)
+            if isinstance(e.code, str): print(e.code, file=sys.stderr)
+        except BaseException: traceback.print_exc()
+        sys.stdout.flush(), sys.stderr.flush(), os._exit(status)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+Path("codes.json").write_text(json.dumps(codes))
+"""
+
+
+def furnish(place):
+    "A folder with everything in it that can be wrong."
+    for name in ("few", "mixed", "empty", "held", "torn", "broken"): (place / name).mkdir()
+    for i, x in enumerate(draw(random_factors(2, rng(3)), size=32)):
+        for name in ("few", "mixed"): show(x[None], height=1).save(place / name / f"{i}.png")
+    show(draw(random_factors(1, rng(3)), size=8)[..., :4, :4], height=1).save(place / "tiny.png")
+    picture, weights = (place / "few" / "0.png").read_bytes(), shipped()["toyfaces"].read_bytes()
+    for path in ("cut.png", "mixed/2.png"): (place / path).write_bytes(picture[:len(picture) // 2])
+    (place / "text.txt").write_text("Neither a picture nor a folder.")
+    (place / "cut.safetensors").write_bytes(weights[:len(weights) // 2])
+    (place / "foreign.safetensors").write_bytes((shipped()["toyfaces"].parent / "reader_16.safetensors").read_bytes())
+    settings = dict(model="automodulator", data="toyfaces", size=16, recipe="class", pictures=None, minutes=None, seed=0)
+    (place / "held" / "run.json").write_text(json.dumps(dict(run=settings)))
+    (place / "torn" / "run.json").write_text('{"run": {"model"')
+    (place / "broken" / "run.json").write_text(json.dumps(dict(run=settings | dict(size=8, training_pictures=fingerprint(open_data("toyfaces", 8, 0)[0])))))
+    (place / "broken" / "checkpoint.safetensors").write_bytes(weights[:len(weights) // 2])
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    place = tmp_path_factory.mktemp("answers")
+    furnish(place)
+    cases = [*WRONG, *FINE]
+    (place / "cases.json").write_text(json.dumps(cases))
+    nowhere = dict(GENAE_DATA=str(place / "sets"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9", no_proxy="") # nothing is fetched here
+    r = subprocess.run([sys.executable, "-c", SERVER], cwd=place, capture_output=True, text=True, env=os.environ | CALM | nowhere, timeout=300)
+    assert r.returncode == 0, r.stderr
+    codes = json.loads((place / "codes.json").read_text())
+    return {case: (codes[i], (place / f"{i}.1").read_text(), (place / f"{i}.2").read_text()) for i, case in enumerate(cases)}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_errors_are_one_line(case, answers):
+    status, _, errors = answers[case]
+    assert status == 1 and "Traceback" not in errors, errors
+    assert errors.count("\n") == 1 and errors.startswith(case.split()[0] + ": ") and WRONG[case] in errors, errors
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name, answers):
+    status, said, errors = answers[f"{name} --help"]
+    assert (status, errors) == (0, "") and f"Example: {name} " in " ".join(said.split())
+
+
+@pytest.mark.parametrize("case", ["genae_sample --n lots", "genae_sample --number 3"])
+def test_options_that_cannot_be_parsed(case, answers):
+    status, said, errors = answers[case]
+    assert (status, said) == (2, "") and "Traceback" not in errors and errors.splitlines()[-1].startswith("genae_sample: error: "), errors
+
+
+def test_skipped_pictures_are_named(answers):
+    status, said, errors = answers["genae_reconstruct --images mixed --out pairs.png"]
+    assert status == 0 and "Mean absolute error of 2 pictures" in said
+    assert errors.count("\n") == 1 and errors.startswith("genae_reconstruct: mixed: 2 pictures read, 1 skipped: 2.png"), errors
+
+
+def test_demo(tmp_path):
+    "As `make demo` calls it, but short."
+    r = tool("genae_demo", "--out", "demo", "--size", 8, "--pictures", 64, cwd=tmp_path, env=CALM)
+    assert r.returncode == 0 and "Traceback" not in r.stderr, r.stderr
+    wanted = {"mixing_coarse.png", "mixing_fine.png", "reconstructions.png", "samples.png", "model.safetensors", "run.json"}
+    assert {p.name for p in (tmp_path / "demo").iterdir()} == wanted
+    assert "--out demo" in (ROOT / "Makefile").read_text() and "@genae_demo" in (ROOT / "Makefile").read_text()
