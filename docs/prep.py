@@ -85,7 +85,7 @@ def counted(root):
         if not part(path.stem): continue
         text = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
         title = re.search(r"^# (.*)", "\n".join(text), re.M)[1]
-        questions = [q.strip() for t in text for q in re.findall(r"\*\*Predict:\*\*\s*(.*?)(?:\n\n|$)", t, re.S)]
+        questions = [re.sub(r"\]\((\w+\.ipynb)", r"](nb/\1", q.strip()) for t in text for q in re.findall(r"\*\*Predict:\*\*\s*(.*?)(?:\n\n|$)", t, re.S)]
         equations = sum(t.count('<a id="eq-') for t in text)
         seconds = measured["seconds"].get(path.stem, "")
         rows.append(f"| [{title}](nb/{path.name}) | {equations} | {len(questions)} | {seconds} |")
