@@ -174,6 +174,7 @@ class Recipe(PublicWays):
     phases: tuple = PAPER_PHASES["ffhq"]
     model: dict = field(default_factory=dict) # settings of the `Automodulator`
     distance: str = "robust" # of reconstructions (eq. 1): "robust" or "L1"
+    floor: float = 1e-5 # of the robust loss's scales (eq. 15.9)
     lambda_x: float = 2. # its weight; the public code's 0.2 for the robust loss and 1 for L1, times its scale of ten
     lambda_z: float = 1000 / 512 # cosine distance (eq. 2); the public code's 100, times ten, over its 512 dimensions
     lambda_j: float = 1. # layer disentanglement (eq. 6), as printed
@@ -305,7 +306,7 @@ def distance_of(
     model: Automodulator,
 ): # a function of two batches of pictures
     "What compares pictures with their reconstructions."
-    kinds = dict(L1=lambda: d_x, robust=lambda: AdaptiveLoss(model.settings["size"], model.channels))
+    kinds = dict(L1=lambda: d_x, robust=lambda: AdaptiveLoss(model.settings["size"], model.channels, recipe.floor))
     if recipe.distance not in kinds: raise ValueError(f"distance {recipe.distance!r}: choose one of {', '.join(kinds)}")
     return kinds[recipe.distance]()
 

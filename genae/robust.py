@@ -75,13 +75,16 @@ class AdaptiveLoss(nn.Module):
     def __init__(self,
         size: int = 32, # of the largest pictures, 4 times a power of two
         channels: int = 3,
+        floor: float = 1e-5, # of the scales, in the unit of the pictures; Barron's and the public code's
     ):
         super().__init__()
+        if not 0 < floor < 1: raise ValueError(f"AdaptiveLoss: floor={floor:g} given, a number between 0 and 1 needed, where all scales begin")
         if size < 4 or size.bit_count() != 1: raise ValueError(f"AdaptiveLoss: size={size} given, 4, 8, 16 or a larger power of two needed")
         sizes = [4 * 2 ** k for k in range(int(math.log2(size)) - 1)]
         zeros = lambda: nn.ParameterDict([(str(r), nn.Parameter(torch.zeros(channels, r, r))) for r in sizes])
         self.shape_latent, self.scale_latent = zeros(), zeros()
         self.register_buffer("grown", torch.tensor(4)) # the largest resolution reached
+        self.floor = floor
 
 # %% ../nbs/15_robust.ipynb #adb26ad9
 def _latent(latents, size):
@@ -98,9 +101,9 @@ def alpha_robust(self: AdaptiveLoss,
 @patch
 def scale(self: AdaptiveLoss,
     size: int, # resolution
-) -> Tensor: # (C, size, size), in the unit of the pictures, above .00001
+) -> Tensor: # (C, size, size), in the unit of the pictures, above the floor
     "The scale of each entry (Barron's code; eq. 15.9)."
-    return 1e-5 + (1 - 1e-5) * F.softplus(_latent(self.scale_latent, size) + math.log(math.e - 1))
+    return self.floor + (1 - self.floor) * F.softplus(_latent(self.scale_latent, size) + math.log(math.e - 1))
 
 # %% ../nbs/15_robust.ipynb #94c03b02
 @patch

@@ -3,8 +3,8 @@
 python results/make.py                 all runs that have no json yet
 python results/make.py toyfaces        this run, again; if it was interrupted, from its last checkpoint on
 
-A run of `toyfaces` takes an hour or two on one processor core, one of 16 by 16 pixels minutes.
-The weights of `toyfaces` are the ones that come with the package.
+Each takes between a quarter of an hour and two hours on one processor core. The weights of `toyfaces`
+are the ones that come with the package. `cifar10` and `fashion-mnist` need their sets (lesson 01).
 """
 import json, platform, subprocess, sys, time
 from dataclasses import replace
@@ -15,18 +15,24 @@ import torch
 from genae.automodulator import RECIPES, Automodulator, train
 from genae.cli import measure, write_pictures
 from genae.core import rng
-from genae.data import toyfaces, reader
+from genae.data import FACTORS, open_bank, r2, reader, toyfaces
 from genae.growing import Phase
+from genae.mixing import mix, pose_identity
 
 HERE = Path(__file__).resolve().parent
-CLASS = RECIPES["class"]
-PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 24e3, 0.), (16, 96e3, 32e3), (32, 360e3, 60e3)])
-LONG = replace(CLASS, phases=PHASES, distance="robust", lambda_x=2., fall=.5, half_life=5e3)
-RUNS = { # name: size, faces, recipe, pictures seen, settings of the model
-    "toyfaces": (32, 16384, LONG, None, {}),
-    "toyfaces-no-lj": (32, 16384, replace(LONG, lambda_j=0.), None, {}),
-    "toyfaces-l1": (32, 16384, replace(LONG, distance="L1", lambda_x=10.), None, {}),
-    "toyfaces-untrained": (32, 16384, None, None, {}),
+SIZE = 32
+PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 24e3, 0.), (16, 96e3, 32e3), (SIZE, 360e3, 60e3)])
+LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True), distance="robust", floor=.3, lambda_x=10., fall=.5, half_life=5e3)
+SHORT = replace(LONG, phases=tuple(replace(p, images=p.images / 3, fade=p.fade / 3) for p in PHASES))
+RUNS = { # name: data, recipe
+    "toyfaces": ("toyfaces", LONG),
+    "toyfaces-no-lj": ("toyfaces", replace(LONG, lambda_j=0.)), # all else equal, also the pictures seen
+    "toyfaces-l1": ("toyfaces", replace(LONG, distance="L1")),
+    "toyfaces-no-joint": ("toyfaces", replace(LONG, lambda_joint=0.)),
+    "toyfaces-untrained": ("toyfaces", None),
+    "pairs-regular": ("toyfaces", replace(SHORT, lambda_x=3 * SHORT.lambda_x)), # pair terms make pictures count three times
+    "pairs-mirrored": ("toyfaces", replace(SHORT, pose=1)),
+    "fashion-mnist": ("fashion-mnist", SHORT),
 }
 
 
@@ -42,38 +48,53 @@ def frechet(a, b):
     return float((m - n).square().sum() + s.trace() + t.trace() - 2 * torch.linalg.eigvalsh(root @ t @ root).clamp(min=0).sqrt().sum())
 
 
-def evidence(model, held_out):
-    "Frechet distances in the 64 features of the factor reader, and LPIPS where its weights can be had."
-    read = reader(model.size)
-    features = lambda x: torch.cat([read.layers[:-1](c) for c in x.split(512)])
-    n = len(held_out)
-    x, drawn = held_out.batch(torch.arange(n)), torch.cat([model.sample(512, rng(k)) for k in range(n // 1024)])
-    a, b, rec = features(x[:n // 2]), features(x[n // 2:]), torch.cat([model.reconstruct(c) for c in x.split(512)])
-    found = dict(pictures=n // 2, frechet_samples=frechet(a, features(drawn)), frechet_two_halves_of_real=frechet(a, b), frechet_reconstructions=frechet(a, features(rec[:n // 2])))
+def sets(data, seed):
+    "Pictures to train on, and held-out pictures: other faces, or the set's own test pictures."
+    if data == "toyfaces": return toyfaces(16384, SIZE, seed), toyfaces(4096, SIZE, seed + 1)
+    return open_bank(data, SIZE), open_bank(data, SIZE, n=4096, split="test")
+
+
+def lpips_of(x, x_hat):
+    "Mean LPIPS (AlexNet) of pairs of pictures, enlarged to 64 pixels; None where its weights cannot be had."
     try:
         import lpips
         distance = lpips.LPIPS(net="alex", verbose=False).eval()
-        grow = lambda p: torch.nn.functional.interpolate(p, size=64, mode="bilinear", align_corners=False)
-        with torch.no_grad(): found["lpips_alex_at_64"] = float(torch.cat([distance(grow(p), grow(q)) for p, q in zip(x[:512].split(64), rec[:512].split(64))]).mean())
-    except OSError as e: print(f"No LPIPS: {e}")
-    return found
+    except OSError as e: return print(f"No LPIPS: {e}")
+    grow = lambda p: torch.nn.functional.interpolate(p, size=64, mode="bilinear", align_corners=False)
+    with torch.no_grad(): return float(torch.cat([distance(grow(p), grow(q)) for p, q in zip(x.split(64), x_hat.split(64))]).mean())
+
+
+def of_faces(model, held_out):
+    "Frechet distances in the 64 features of the factor reader, the factors it reads off reconstructions, and Fig. 5a's numbers (eqs. 19.9, 16.13)."
+    read, n = reader(model.size), len(held_out)
+    features = lambda x: torch.cat([read.layers[:-1](c) for c in x.split(512)])
+    x, drawn = held_out.batch(torch.arange(n)), torch.cat([model.sample(512, rng(k)) for k in range(n // 1024)])
+    rec = torch.cat([model.reconstruct(c) for c in x.split(512)])
+    with torch.no_grad(): a, b, kept = features(x[:n // 2]), features(x[n // 2:]), torch.cat([read(c) for c in rec.split(512)])
+    few = x[:512]
+    late_of_mirror = mix(model, {(1, 1): few}, rest=few.flip(-1))
+    return dict(frechet=dict(pictures=n // 2, samples=frechet(a, features(drawn)), reconstructions=frechet(a, features(rec[:n // 2])), two_halves_of_real=frechet(a, b)),
+                kept=dict(zip(FACTORS, r2(kept, held_out.factors).tolist())), pose_identity=pose_identity(model, held_out, read, 1, rng(6)),
+                asked=float((late_of_mirror - few).abs().mean() - (rec[:512] - few).abs().mean()))
 
 
 def run(name, seed=0):
-    size, faces, recipe, pictures, settings = RUNS[name]
-    held_out = toyfaces(4096, size, seed + 1)
-    bank, start, folder = toyfaces(faces, size, seed), time.time(), HERE.parent / "runs" / name
+    data, recipe = RUNS[name]
+    (bank, held_out), start, folder = sets(data, seed), time.time(), HERE.parent / "runs" / name
     if recipe is None:
         torch.manual_seed(seed)
-        model = Automodulator(size, **settings).eval()
+        model = Automodulator(SIZE, **LONG.model).eval()
         model.about, model.log = dict(recipe=None, steps=0, pictures_seen=0, seed=seed), []
-    else: model = train(bank, recipe, pictures, seed=seed, folder=folder, **settings)
+    else: model = train(bank, recipe, seed=seed, folder=folder)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
-    numbers = measure(model, held_out.take(torch.arange(512))) | evidence(model, held_out)
-    about = dict(name=name, commit=commit(), settings=model.settings, **model.about, pictures=len(bank), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
+    few = held_out.take(torch.arange(512))
+    x = few.batch(torch.arange(512))
+    numbers = measure(model, few) | dict(lpips_alex_at_64=lpips_of(x, model.reconstruct(x)))
+    if data == "toyfaces": numbers |= of_faces(model, held_out)
+    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, pictures=len(bank), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
-    write_pictures(model, held_out.batch(torch.arange(16)), folder)
+    write_pictures(model, x[:16], folder)
     model.save(folder / "model.safetensors", **about, log=thin)
     if name == "toyfaces": model.save(HERE.parent / "genae" / "weights" / "automodulator_toyfaces.safetensors", **about, log=thin)
     print(name, json.dumps({k: v for k, v in numbers.items() if k != "factors"}), f"{about['minutes']} minutes", flush=True)
