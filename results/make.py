@@ -14,7 +14,7 @@ import torch
 
 from genae.automodulator import RECIPES, Automodulator, train
 from genae.cli import measure, write_pictures
-from genae.core import rng
+from genae.core import rng, show
 from genae.data import FACTORS, open_bank, r2, reader, toyfaces
 from genae.growing import Phase
 from genae.mixing import mix, pose_identity
@@ -96,6 +96,9 @@ def run(name, seed=0):
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
     write_pictures(model, x[:16], folder)
     model.save(folder / "model.safetensors", **about, log=thin)
+    if data != "toyfaces": # a picture for lesson 18, since these weights are not shipped: held out, reconstructed, coarse layers mixed, sampled
+        y = x[:8]
+        show(torch.cat([y, model.reconstruct(y), mix(model, dict(coarse=y), rest=y.flip(0)), model.sample(16, rng(1))]), 8, SIZE).save(HERE / f"{name}.png")
     if name == "toyfaces": model.save(HERE.parent / "genae" / "weights" / "automodulator_toyfaces.safetensors", **about, log=thin)
     print(name, json.dumps({k: v for k, v in numbers.items() if k != "factors"}), f"{about['minutes']} minutes", flush=True)
 
