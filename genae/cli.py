@@ -193,7 +193,7 @@ def grid_of(
 ) -> tuple: # pictures, and the number of columns
     "At most eight pictures, each mixed with each."
     chosen_from(net.decoder.scales(), scale, "scale")
-    x = read_pictures(images, net.size, n=8)[0][:8]
+    x = read_pictures(images, net.size, n=8)[0][:8].to(device())
     return mixing_grid(net, x, x, scale), len(x) + 1
 
 # %% ../nbs/42_cli.ipynb #eef73f97
@@ -346,7 +346,7 @@ def same_run(
     if not path.exists():
         if (out / "checkpoint.safetensors").exists(): raise ValueError(f"{out} holds a checkpoint, but no run.json that says of what: choose another --out")
         return False
-    try: theirs = json.loads(path.read_text())["run"]
+    try: theirs = dict(json.loads(path.read_text())["run"])
     except (ValueError, KeyError, TypeError): raise ValueError(f"{path} is damaged, or was not written by genae: choose another --out") from None
     other = [f"{k} is {theirs.get(k)} there and {v} here" for k, v in settings.items() if theirs.get(k) != v]
     if other: raise ValueError(f"{out} holds a run with other settings: {', '.join(other)}. Give the same settings, or another --out")

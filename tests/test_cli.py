@@ -59,7 +59,11 @@ def progress(folder):
 
 def stop(process, folder, part, number, later=0.):
     "Send a signal once a part of the run is in the checkpoint; how far that had come."
-    while process.poll() is None and progress(folder) < part: time.sleep(.02)
+    reached = 0.
+    while process.poll() is None and reached < part:
+        time.sleep(.05)
+        try: reached = progress(folder)
+        except ValueError: pass # safetensors opens a file twice by its name, and a newer one was put in its place in between
     time.sleep(later)
     process.send_signal(number)
     said, errors = process.communicate(timeout=60)
