@@ -54,6 +54,7 @@ def bottleneck(
     "One by one, three by three, one by one (public code)."
     return Residual(*_normed(nn.Conv2d(channels, neck, 1), neck), *_normed(nn.Conv2d(neck, neck, 3, padding=1), neck), nn.Conv2d(neck, channels, 1), nn.BatchNorm2d(channels))
 
+# %% ../nbs/22_ciphernet.ipynb #3b78be6c
 def decoder_stage(
     c_in: int,
     c_out: int,
@@ -109,6 +110,7 @@ def encode(
     for stage, mask in zip(self.encoder, masks): f = masked(stage(f), mask)
     return self.to_latent(self.encoder[-1](f).flatten(1))
 
+# %% ../nbs/22_ciphernet.ipynb #1188089f
 @patch
 def decode(
     self: CipherNet,

@@ -44,7 +44,7 @@ def told(
     "A shift as `CipherNet` hears it (public code)."
     return 50 + 50 * s / max(reach, 1)
 
-# %% ../nbs/23_deciphering.ipynb #e10d63b1
+# %% ../nbs/23_deciphering.ipynb #9206eab1
 @dataclass(frozen=True)
 class Stage:
     "A part of a run."
@@ -52,6 +52,7 @@ class Stage:
     shift: int # pixels at most; 0 = none
     warmup: float = 0. # part of the stage in which the weight decay rises to its target
 
+# %% ../nbs/23_deciphering.ipynb #e10d63b1
 @dataclass(frozen=True)
 class Recipe:
     "The numbers that equation 2 leaves open."
@@ -70,6 +71,7 @@ class Recipe:
     average: float = .99995 # decay of the averaged weights at each step
     library: bool = False # the averaging as the public code's library does it
 
+# %% ../nbs/23_deciphering.ipynb #41de80ac
 RECIPES = {
     "paper": Recipe(model=dict(clusters=32)),
     "reference": Recipe(model=dict(clusters=32), reaches=False, mirror=True, library=True),
@@ -203,7 +205,7 @@ def interpolate(
     path = torch.lerp(z_a[:, None], z_b[:, None], torch.linspace(0, 1, n, device=z_a.device)[:, None])
     return self._decode(path.flatten(0, 1))
 
-# %% ../nbs/23_deciphering.ipynb #8627a0b6
+# %% ../nbs/23_deciphering.ipynb #20de6eda
 @patch
 def save(
     self: DecipheringAutoencoder,
@@ -213,6 +215,7 @@ def save(
     "Write weights and settings as one safetensors file."
     save_state(path, dict(model="deciphering", settings=self.settings, about=about, weights=self.state_dict()))
 
+# %% ../nbs/23_deciphering.ipynb #8627a0b6
 def shipped() -> dict: # name to path
     "The weights that come with the package."
     return {p.stem.removeprefix("deciphering_"): p for p in sorted(Path(str(files("genae"))).glob("weights/deciphering_*.safetensors"))}
@@ -285,6 +288,7 @@ def distance_of(
     if not recipe.distance.startswith("lpips-"): raise ValueError(f"distance {recipe.distance!r}: choose one of lpips-alex, lpips-vgg, toyfaces-reader")
     return lpips(recipe.distance.removeprefix("lpips-"), smallest=recipe.enlarge)
 
+# %% ../nbs/23_deciphering.ipynb #9627d310
 def stage_at(
     t: float, # progress of the run, 0 to 1
     recipe: Recipe,
@@ -319,6 +323,7 @@ def trainer(
     patterns, distance = model.patterns(), distance_of(recipe, model.size).to(device)
     return Engine(lambda t: scheduled_step(t, bank, patterns, recipe, epochs, distance, parts), parts, folder)
 
+# %% ../nbs/23_deciphering.ipynb #1311bbb7
 def scheduled_step(
     t: float, # progress of the run, 0 to 1
     bank: Bank,
@@ -375,14 +380,12 @@ def train(
     **settings, # of the `DecipheringAutoencoder`, besides the recipe's; its size is the bank's
 ) -> DecipheringAutoencoder: # the averaged model, in evaluation mode; `.log` is the run's log
     "Train a deciphering autoencoder on a bank of pictures."
-    if isinstance(recipe, str):
-        if recipe not in RECIPES: raise ValueError(f"recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
-        recipe = RECIPES[recipe]
+    if isinstance(recipe, str) and recipe not in RECIPES: raise ValueError(f"recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
     torch.manual_seed(seed)
     model = DecipheringAutoencoder(bank.size, recipe.layers, len(bank), **recipe.model | settings)
     if model.clusters > 1: model.labels.copy_(cluster_pictures(bank.images, model.clusters))
-    batch = min(recipe.batch, len(bank))
-    per_epoch = len(bank) // batch * batch
+    per_epoch = len(bank) // min(recipe.batch, len(bank)) * min(recipe.batch, len(bank))
     pictures = pictures or sum(s.epochs for s in recipe.stages) * per_epoch
     engine = trainer(model, bank, recipe, pictures / per_epoch, seed, folder)
     engine.resume()

@@ -130,6 +130,7 @@ def draw_patterns(
         patterns = Patterns(active, patterns.channels)
     return patterns
 
+# %% ../nbs/20_patterns.ipynb #bbe839a9
 def _draw(seed, index, bounds, widths, attempt, labels):
     draws = random_draws(seed, index, bounds, attempt).split([k for _, k in widths], 1)
     first, *others = (subsets(d, m) for d, (m, _) in zip(draws, widths))

@@ -92,6 +92,7 @@ def lpips(
     weights = [lins[f"lin{i}.model.1.weight"].flatten() for i in range(5)]
     return Perceptual([trunk[a:b] for a, b in zip((0, *cuts), cuts)], weights, f"lpips-{net}", (-.030, -.088, -.188), (.458, .448, .450), smallest)
 
+# %% ../nbs/21_perceptual.ipynb #a5f280dd
 def _published(weights, folder): # state dict of torchvision's weights, or an error that says what to do
     folder = Path(folder).expanduser() if folder else Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / weights.url.split("/")[-1]
