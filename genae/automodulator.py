@@ -195,7 +195,7 @@ RECIPES = {
     "paper": Recipe(model=PAPER_MODEL),
     "reference": Recipe(model=PAPER_MODEL | dict(decoder_widths=LARGE_WIDTHS, blur=True, eps=0., unbiased=True, styles="public"), mixed_theta=.5, lambda_real=1., ceiling=True,
                         stable_x=1.5, pool=200, whole_blocks=True, hold_colours=True, stale_shapes=True, scrambled=True, average_by_step=True),
-    "class": Recipe(phases=CLASS_PHASES, distance="L1", lambda_x=10., lambda_z=5., lambda_j=3., lambda_joint=1., decoder_learns_x=True, decoder_rate=4., betas=(.5, .99), fall=.3, half_life=2_500.),
+    "class": Recipe(phases=CLASS_PHASES, model=dict(blur=True), floor=.3, lambda_x=30., lambda_z=5., lambda_j=3., lambda_joint=1., decoder_learns_x=True, decoder_rate=4., betas=(.5, .99), fall=.3, half_life=2_500.),
 }
 
 # %% ../nbs/18_automodulator.ipynb #b068fa02

@@ -22,7 +22,7 @@ from genae.mixing import mix, pose_identity
 HERE = Path(__file__).resolve().parent
 SIZE = 32
 PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 20e3, 0.), (16, 80e3, 24e3), (SIZE, 300e3, 48e3)])
-LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), distance="robust", floor=.3, lambda_x=10., fall=.5, half_life=5e3)
+LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., fall=.5, half_life=5e3)
 SHORT = replace(LONG, phases=tuple(replace(p, images=p.images / 3, fade=p.fade / 3) for p in PHASES))
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", LONG),
