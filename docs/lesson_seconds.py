@@ -1,4 +1,4 @@
-"Run each lesson alone and write what it took of one core to results/lesson_seconds.json: python docs/lesson_seconds.py"
+"Run each lesson alone, or those named, and write what it took of one core to results/lesson_seconds.json: python docs/lesson_seconds.py [42_cli]"
 import json
 import os
 import platform
@@ -12,9 +12,10 @@ import torch
 from prep import ROOT, part, sources
 
 NBDEV_TEST = Path(sys.executable).with_name("nbdev_test")
-seconds = {}
+TABLE = ROOT / "results" / "lesson_seconds.json"
+seconds = json.loads(TABLE.read_text())["seconds"] if sys.argv[1:] else {}
 for path in sources(ROOT):
-    if not part(path.stem): continue
+    if not part(path.stem) or sys.argv[1:] and path.stem not in sys.argv: continue
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([NBDEV_TEST, "--path", path, "--n_workers", "0"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
                    env=os.environ | dict(OMP_NUM_THREADS="1", MPLBACKEND="agg", GENAE_DEVICE="cpu"))
@@ -22,5 +23,5 @@ for path in sources(ROOT):
     seconds[path.stem] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)
     print(path.stem, seconds[path.stem])
 machine = f"processor time of one core of {os.cpu_count()} ({platform.machine()}), start of Python included, Python {platform.python_version()}, torch {torch.__version__}"
-(ROOT / "results").mkdir(exist_ok=True)
-(ROOT / "results" / "lesson_seconds.json").write_text(json.dumps(dict(date=time.strftime("%Y-%m-%d"), machine=machine, seconds=seconds), indent=1) + "\n")
+TABLE.parent.mkdir(exist_ok=True)
+TABLE.write_text(json.dumps(dict(date=time.strftime("%Y-%m-%d"), machine=machine, seconds=seconds), indent=1) + "\n")
