@@ -72,18 +72,23 @@ class Patterns:
     def __len__(self): return len(self.active[0])
 
 # %% ../nbs/20_patterns.ipynb #3ef8402a
+def _checked(active, channels): # rows of patterns that were looked at need no second look, which would make a GPU wait
+    patterns = object.__new__(Patterns)
+    patterns.active, patterns.channels = active, channels
+    return patterns
+
 @patch
 def take(
     self: Patterns,
     i: Tensor, # (B,) int64, or a slice
 ) -> Patterns:
     "The patterns of some pictures."
-    return Patterns([a[i] for a in self.active], self.channels)
+    return _checked([a[i] for a in self.active], self.channels)
 
 @patch
 def to(self: Patterns, device: str) -> Patterns:
     "The same patterns on another device."
-    return Patterns([a.to(device) for a in self.active], self.channels)
+    return _checked([a.to(device) for a in self.active], self.channels)
 
 @patch
 def masks(
@@ -96,10 +101,10 @@ def masks(
 
 # %% ../nbs/20_patterns.ipynb #979bec25
 def repeats(
-    patterns: Patterns,
+    active: list[Tensor], # (N, k) for each layer, as in `Patterns.active`
 ) -> Tensor: # (N,) bool
     "Which patterns are equal to one with a smaller index."
-    rows = torch.cat([a.long() for a in patterns.active], 1)
+    rows = torch.cat([a.long() for a in active], 1)
     inverse = torch.unique(rows, dim=0, return_inverse=True)[1]
     order = inverse.argsort(stable=True)
     again = torch.zeros_like(inverse, dtype=torch.bool)
@@ -114,21 +119,23 @@ def draw_patterns(
     labels: Tensor = None, # (n,) int64, the cluster of each picture; None = one cluster
     clusters: int = 1, # groups of the first layer's channels; the cluster chooses the group
     device: str = "cpu",
+    avoid: Patterns = None, # that must not be drawn
 ) -> Patterns: # n different ones, the same for the same seed, whatever n and the device
     "Patterns for pictures 0, ..., n - 1 (Patterns, section 2)."
     (first, k), *others = layers
     if first % clusters or k > first // clusters: raise ValueError(f"{first} channels cannot be shared among {clusters} clusters with {k} active: choose a divisor of {first}, {first // k} at most")
-    if n > count_patterns(layers, clusters): raise ValueError(f"{n} pictures, but only {count_patterns(layers, clusters)} patterns: use more channels, or more active ones")
+    if clusters > 1 and labels is None: raise ValueError(f"{clusters} clusters, but no labels: say of which cluster each picture is")
+    old = 0 if avoid is None else len(avoid)
+    if n + old > count_patterns(layers, clusters): raise ValueError(f"{n + old} pictures, but only {count_patterns(layers, clusters)} patterns: use more channels, or more active ones")
     widths = [(first // clusters, k), *others]
     bounds = [m - a + i + 1 for m, a in widths for i in range(a)]
     index, attempt = torch.arange(n, device=device), 0
     active = _draw(seed, index, bounds, widths, 0, labels)
-    patterns = Patterns(active, [m for m, _ in layers])
-    while (again := repeats(patterns)).any():
+    known = [a.long() for a in avoid.active] if old else [a[:0] for a in active]
+    while (again := repeats([torch.cat(a) for a in zip(known, active)])[old:]).any():
         attempt += 1
-        for old, new in zip(active, _draw(seed, index[again], bounds, widths, attempt, None if labels is None else labels[again])): old[again] = new
-        patterns = Patterns(active, patterns.channels)
-    return patterns
+        for a, new in zip(active, _draw(seed, index[again], bounds, widths, attempt, None if labels is None else labels[again])): a[again] = new
+    return Patterns(active, [m for m, _ in layers])
 
 # %% ../nbs/20_patterns.ipynb #bbe839a9
 def _draw(seed, index, bounds, widths, attempt, labels):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from conftest import tool
-from genae.automodulator import CLASS_PHASES, shipped
+from genae.automodulator import CLASS_PHASES
 from genae.cli import fingerprint, open_data
 from genae.core import rng, show
 from genae.data import draw, random_factors
-from genae.engine import load_state
+from genae.engine import load_state, shipped
 from genae.growing import fit, stage_at
 from house import ROOT
 
@@ -202,11 +202,11 @@ def furnish(place):
     for i, x in enumerate(draw(random_factors(2, rng(3)), size=32)):
         for name in ("few", "mixed"): show(x[None], height=1).save(place / name / f"{i}.png")
     show(draw(random_factors(1, rng(3)), size=8)[..., :4, :4], height=1).save(place / "tiny.png")
-    picture, weights = (place / "few" / "0.png").read_bytes(), shipped()["toyfaces"].read_bytes()
+    picture, weights = (place / "few" / "0.png").read_bytes(), shipped("automodulator")["toyfaces"].read_bytes()
     for path in ("cut.png", "mixed/2.png"): (place / path).write_bytes(picture[:len(picture) // 2])
     (place / "text.txt").write_text("Neither a picture nor a folder.")
     (place / "cut.safetensors").write_bytes(weights[:len(weights) // 2])
-    (place / "foreign.safetensors").write_bytes((shipped()["toyfaces"].parent / "reader_16.safetensors").read_bytes())
+    (place / "foreign.safetensors").write_bytes((shipped("automodulator")["toyfaces"].parent / "reader_16.safetensors").read_bytes())
     settings = dict(model="automodulator", data="toyfaces", size=16, recipe="class", pictures=None, minutes=None, seed=0)
     (place / "held" / "run.json").write_text(json.dumps(dict(run=settings)))
     (place / "torn" / "run.json").write_text('{"run": {"model"')
