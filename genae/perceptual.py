@@ -6,6 +6,7 @@
 __all__ = ['CUTS', 'unit_features', 'Perceptual', 'lpips', 'small_perceptual']
 
 # %% ../nbs/21_perceptual.ipynb #e8afc0c4
+from importlib.resources import files
 from pathlib import Path
 import torch
 from fastcore.basics import patch
@@ -104,9 +105,16 @@ def _published(weights, folder): # state dict of torchvision's weights, or an er
                       f"On a machine with a network, download {weights.url}; put the file into {folder}, or name its folder") from None
 
 # %% ../nbs/21_perceptual.ipynb #90aa3334
-def small_perceptual(
-    read: nn.Module, # a trained `FactorReader`; its convolutions are the stages
-) -> Perceptual:
-    "A distance for ToyFaces in the factor reader's features; ours, and not LPIPS."
-    stages = [layer for layer in read.layers if isinstance(layer, nn.Sequential)]
-    return Perceptual(stages, [torch.ones(s[0].out_channels) for s in stages], "toyfaces-reader")
+def _pupil(): # the small network, before it has learned anything
+    def conv(a, b, k, stride): return nn.Sequential(nn.Conv2d(a, b, k, stride, k // 2), nn.LeakyReLU(.1))
+    stages = [conv(3, 24, 5, 2), conv(24, 48, 3, 2), conv(48, 64, 3, 1), conv(64, 64, 3, 2)]
+    return Perceptual(stages, [torch.ones(s[0].out_channels) for s in stages], "toyfaces-small", smallest=32)
+
+# %% ../nbs/21_perceptual.ipynb #46c349be
+def small_perceptual() -> Perceptual: # "toyfaces-small", for pictures of 32 pixels; smaller ones are enlarged
+    "A small network distilled from LPIPS for drawn faces; not LPIPS."
+    from safetensors.torch import load_file
+    with torch.random.fork_rng(devices=[]): model = _pupil() # the caller's random numbers stay as they are
+    tensors = load_file(Path(str(files("genae"))) / "weights" / "perceptual_32.safetensors")
+    model.load_state_dict({k: v.float() for k, v in tensors.items()})
+    return model
