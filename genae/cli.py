@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['CLASS_PICTURES', 'MODELS', 'STOPS', 'plain_errors', 'positive', 'chosen_from', 'whole', 'read_pictures',
            'wants_folder', 'write', 'device', 'open_model', 'in_parts', 'genae_sample', 'genae_reconstruct', 'mixture',
-           'grid_of', 'genae_mix', 'write_pictures', 'measure', 'write_json', 'report', 'open_data',
-           'automodulator_length', 'automodulator_engine', 'run_until_told', 'same_run', 'fingerprint', 'prepare',
-           'go_on', 'averaged', 'genae_train', 'genae_demo']
+           'grid_of', 'genae_mix', 'pictures_of', 'measure', 'verdict', 'cipher_pictures_of', 'cipher_measure',
+           'cipher_verdict', 'write_json', 'Kind', 'write_pictures', 'report', 'open_data', 'automodulator_length',
+           'automodulator_engine', 'cipher_engine', 'run_until_told', 'same_run', 'fingerprint', 'prepare', 'go_on',
+           'genae_train', 'genae_demo']
 
 # %% ../nbs/42_cli.ipynb #89faf0b3
 import hashlib
@@ -19,16 +20,19 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 import torch
+from torch import nn
 from safetensors import SafetensorError
 from fastcore.script import Param, call_parse
-from .automodulator import RECIPES, Automodulator, Recipe, shipped, train, trainer
+from .automodulator import RECIPES, Automodulator, Recipe, finished, train, trainer
 from .core import pick_device, rng, show, to_float
 from .data import Bank, folder, open_bank, reader, square, toyfaces
-from .engine import Engine
+from .deciphering import RECIPES as CIPHER_RECIPES, Recipe as CipherRecipe, DecipheringAutoencoder, begin, finished as cipher_finished, nearest
+from .engine import Engine, load_state, shipped
 from .growing import fit
 from .mixing import factor_transfer, mix, mixing_grid
 
@@ -129,10 +133,17 @@ def device() -> str:
 
 def open_model(
     name_or_path: str | Path, # of shipped weights, of a file, or of the folder of a run
-) -> Automodulator: # on the fastest device at hand
-    "Weights as `genae_train` leaves them."
-    if name_or_path not in shipped() and Path(name_or_path).is_dir(): name_or_path = Path(name_or_path) / "model.safetensors"
-    return Automodulator.from_pretrained(name_or_path, device())
+    needs: str = "sample", # what the model must be able to do
+) -> Automodulator | DecipheringAutoencoder: # on the fastest device at hand
+    "Weights as `genae_train` leaves them, of either kind."
+    names = shipped("automodulator") | {f"deciphering_{k}": p for k, p in shipped("deciphering").items()}
+    path = Path(names.get(name_or_path, name_or_path))
+    if path.is_dir(): path = path / "model.safetensors"
+    if not path.exists(): raise ValueError(f"{path} is neither a file nor shipped: choose {' or '.join(names)}, or give the folder of a run")
+    tree = load_state(path)
+    kind = DecipheringAutoencoder if isinstance(tree, dict) and tree.get("model") == "deciphering" else Automodulator
+    if not hasattr(kind, needs): raise ValueError(f"{name_or_path} deciphers patterns and has never learned to read pictures: choose an automodulator")
+    return kind.from_pretrained(path, device())
 
 # %% ../nbs/42_cli.ipynb #47f1b6e8
 def in_parts(
@@ -164,7 +175,7 @@ def genae_reconstruct(
     out: str = "reconstructions.png", # a file for a grid of pairs, or a folder/ for the reconstructions alone
 ):
     "Encode pictures and decode them again. Example: genae_reconstruct --images holidays --out pairs.png"
-    net = open_model(model)
+    net = open_model(model, "encode")
     x, names = read_pictures(images, net.size)
     x_hat = in_parts(net.reconstruct, x).cpu()
     if wants_folder(out): write(x_hat, out, names=names)
@@ -211,30 +222,28 @@ def genae_mix(
     "Mix pictures by scale. Example: genae_mix --coarse pose.jpg --middle smile.jpg --fine colours.jpg --out mix.png"
     grid, files = images or scale, coarse or middle or fine
     if grid and files: raise ValueError("give either --coarse, --middle and --fine, or --images and --scale")
-    net = open_model(model)
+    net = open_model(model, "encode")
     x, columns = grid_of(net, images, scale or "coarse") if grid else (mixture(net, coarse, middle, fine), 1)
     write(x, out, columns)
 
 # %% ../nbs/42_cli.ipynb #677140cc
-def write_pictures(
-    model, # an `Automodulator`
-    x: torch.Tensor, # (B, C, S, S) held-out pictures, eight or more
-    out: Path, # folder
-) -> list[Path]: # what was written
-    "Reconstructions, samples and two mixing grids of held-out pictures, as PNG."
+def pictures_of(
+    model: Automodulator,
+    training: Bank, # not looked at
+    held_out: Bank, # eight pictures or more
+) -> dict: # name to pictures and columns
+    "Reconstructions, samples and two mixing grids of held-out pictures."
+    x = held_out.batch(torch.arange(min(16, len(held_out))))
     k = min(8, len(x) // 2)
-    rows, columns = x[:k][:6], x[k:2 * k]
-    pairs = torch.stack([x[:16], model.reconstruct(x[:16])], 1).flatten(0, 1)
-    pictures = {"reconstructions": (pairs, 8), "samples": (model.sample(32, rng(1)), 8)}
-    for scale in ("coarse", "fine"): pictures[f"mixing_{scale}"] = (mixing_grid(model, rows, columns, scale), len(columns) + 1)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, (p, n) in pictures.items(): show(p, n).save(out / f"{name}.png")
-    return [out / f"{name}.png" for name in pictures]
+    pairs = torch.stack([x, model.reconstruct(x)], 1).flatten(0, 1)
+    grids = {f"mixing_{scale}": (mixing_grid(model, x[:k][:6], x[k:2 * k], scale), k + 1) for scale in ("coarse", "fine")}
+    return dict(reconstructions=(pairs, 8), samples=(model.sample(32, rng(1)), 8)) | grids
 
 # %% ../nbs/42_cli.ipynb #7f5bcaa9
 def measure(
-    model, # an `Automodulator`
-    held_out: Bank, # that was not trained on
+    model: Automodulator,
+    training: Bank, # not looked at
+    held_out: Bank,
 ) -> dict:
     "Held-out error, and factor transfer where the factors are known."
     x = held_out.batch(torch.arange(len(held_out)))
@@ -244,7 +253,47 @@ def measure(
         numbers |= dict(transfer={s: sum(r.values()) / len(r) for s, r in transfer.items()}, factors=transfer)
     return numbers
 
-# %% ../nbs/42_cli.ipynb #68fb5d72
+def verdict(
+    numbers: dict, # what `measure` returned
+) -> str:
+    "The numbers in a line or two."
+    transfer = ", ".join(f"{s} {v:.2f}" for s, v in numbers.get("transfer", {}).items())
+    return f"mean absolute error of held-out pictures {numbers['l1']:.3f} (black to white is 2)" + (f"\nFactor transfer of mixtures, R2: {transfer}" if transfer else "")
+
+# %% ../nbs/42_cli.ipynb #1f3960bc
+def cipher_pictures_of(
+    model: DecipheringAutoencoder,
+    training: Bank,
+    held_out: Bank, # not looked at
+) -> dict: # name to pictures and columns
+    "Deciphered training pictures, samples, their nearest training pictures, and interpolations."
+    x = training.batch(torch.arange(len(training)))
+    known, new = model.patterns(16), model.sample(32, rng(1))
+    pairs = torch.stack([x[:16], model.decipher(known)], 1).flatten(0, 1)
+    close = torch.stack([new[:16], x[nearest(new[:16], x)[1]]], 1).flatten(0, 1)
+    ways = model.interpolate(known.take(slice(0, 4)), known.take(slice(4, 8)), 8)
+    return dict(deciphered=(pairs, 8), samples=(new, 8), nearest=(close, 8), interpolations=(ways, 8))
+
+# %% ../nbs/42_cli.ipynb #168bd2f5
+def cipher_measure(
+    model: DecipheringAutoencoder,
+    training: Bank,
+    held_out: Bank,
+) -> dict:
+    "Error of deciphered training pictures, and how near samples are to them, held-out pictures being one (eq. 23.5)."
+    x, y, n = training.batch(torch.arange(len(training))), held_out.batch(torch.arange(len(held_out))), min(512, len(training))
+    patterns = model.patterns(n)
+    x_hat = torch.cat([model.decipher(patterns.take(i)) for i in torch.arange(n).split(64)])
+    new = torch.cat([model.sample(64, rng(k)) for k in range(4)])
+    return dict(deciphered=n, l1=float((x[:n] - x_hat).abs().mean()), nearness=float(nearest(new, x)[0].median() / nearest(y, x)[0].median()))
+
+def cipher_verdict(
+    numbers: dict, # what `cipher_measure` returned
+) -> str:
+    "The numbers in a line."
+    return f"mean absolute error of deciphered training pictures {numbers['l1']:.3f} (black to white is 2); distance of samples to the nearest of them {numbers['nearness']:.2f} of a held-out picture's"
+
+# %% ../nbs/42_cli.ipynb #b38c7356
 def write_json(
     path: Path,
     tree: dict,
@@ -255,20 +304,44 @@ def write_json(
     aside.write_text(json.dumps(tree, indent=1) + "\n")
     os.replace(aside, path)
 
+# %% ../nbs/42_cli.ipynb #c02f1a4a
+@dataclass(frozen=True)
+class Kind:
+    "What the commands know of a kind of model."
+    model: type
+    recipes: dict
+    begin: Callable # (bank, recipe, pictures, minutes, seed, folder) to an engine that knows its length
+    finished: Callable # (engine, recipe, seed) to the model
+    pictures: Callable # (model, training, held_out) to a dict of pictures
+    measure: Callable # the same to a dict of numbers
+    verdict: Callable # numbers to a sentence
+    most: dict = field(default_factory=dict) # recipe to training pictures at most
+
+# %% ../nbs/42_cli.ipynb #68fb5d72
+def write_pictures(
+    pictures: dict, # name to pictures and columns
+    out: Path, # folder
+) -> list[Path]: # what was written
+    "Each as a PNG."
+    out.mkdir(parents=True, exist_ok=True)
+    for name, (p, columns) in pictures.items(): show(p, columns).save(out / f"{name}.png")
+    return [out / f"{name}.png" for name in pictures]
+
 def report(
-    model, # an `Automodulator` with `.about` and `.log` of its run
+    model: nn.Module, # with `.about` and `.log` of its run
+    training: Bank,
     held_out: Bank, # that was not trained on
     out: Path, # folder
     **about, # more about the run
 ) -> None:
     "Write pictures, weights and numbers, and say where they are."
-    numbers = measure(model, held_out)
+    kind = next(k for k in MODELS.values() if isinstance(model, k.model))
+    numbers = kind.measure(model, training, held_out)
     about = about | model.about | dict(numbers=numbers, settings=model.settings, threads=torch.get_num_threads(), torch=torch.__version__, machine=platform.machine())
-    files = write_pictures(model, held_out.batch(torch.arange(min(16, len(held_out)))), out)
+    files = write_pictures(kind.pictures(model, training, held_out), out)
     model.save(out / "model.safetensors", **about)
     write_json(out / "run.json", about | dict(log=model.log))
-    print(f"{about['steps']} steps; mean absolute error of held-out pictures {numbers['l1']:.3f} (black to white is 2)")
-    if "transfer" in numbers: print("Factor transfer of mixtures, R2:", ", ".join(f"{s} {v:.2f}" for s, v in numbers["transfer"].items()))
+    print(f"{about['steps']} steps; {kind.verdict(numbers)}")
     print("Look at:", *files, f"Weights: {out / 'model.safetensors'}", sep="\n  ")
 
 # %% ../nbs/42_cli.ipynb #f6f8a6a1
@@ -296,18 +369,37 @@ def automodulator_length(
     own = sum(p.images for p in fit(recipe.phases, size))
     return pictures or (1e12 if minutes else own if own > 1000 else CLASS_PICTURES)
 
+# %% ../nbs/42_cli.ipynb #651a6e3f
 def automodulator_engine(
     bank: Bank,
     recipe: Recipe,
-    pictures: float, # in the whole run
+    pictures: int, # in the whole run, as asked for
+    minutes: float, # likewise
     seed: int,
-    out: Path, # folder of the run
-) -> Engine:
+    folder: Path, # of the run
+) -> Engine: # that knows its length
     "The engine that `train` runs (lesson 18)."
+    total = automodulator_length(recipe, bank.size, pictures, minutes)
     torch.manual_seed(seed)
-    return trainer(Automodulator(bank.size, **recipe.model), bank, recipe, pictures, seed, out)
+    engine = trainer(Automodulator(bank.size, **recipe.model), bank, recipe, total, seed, folder)
+    engine.total = total
+    return engine
 
-MODELS = {"automodulator": (RECIPES, automodulator_length, automodulator_engine)}
+# %% ../nbs/42_cli.ipynb #6d0f628a
+def cipher_engine(
+    bank: Bank,
+    recipe: CipherRecipe,
+    pictures: int, # in the whole run, as asked for
+    minutes: float, # likewise
+    seed: int,
+    folder: Path, # of the run
+) -> Engine: # that knows its length
+    "The engine that `train` runs (lesson 23)."
+    return begin(bank, recipe, pictures or (1e12 if minutes else None), seed, folder)
+
+# %% ../nbs/42_cli.ipynb #5bfc1c14
+MODELS = {"automodulator": Kind(Automodulator, RECIPES, automodulator_engine, finished, pictures_of, measure, verdict),
+          "deciphering": Kind(DecipheringAutoencoder, CIPHER_RECIPES, cipher_engine, cipher_finished, cipher_pictures_of, cipher_measure, cipher_verdict, {"class": 512})}
 
 # %% ../nbs/42_cli.ipynb #4d60b66d
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -363,19 +455,22 @@ def prepare(
     out: Path, # folder of the run
     settings: dict, # of the run; filled: what identifies its pictures
     data: str, # see `open_data`
-) -> tuple: # the bank to train on, and the held-out bank
-    "Claim the folder and open the data."
+    begin: Callable, # function of the bank to train on that returns an engine
+    most: int = None, # training pictures at most
+) -> tuple: # the engine, the bank to train on, and the held-out bank
+    "Open the data, build the engine, and claim the folder."
     same_run(out, settings)
     training, held_out = open_data(data, settings["size"], settings["seed"])
+    training = training.take(torch.arange(min(len(training), most or len(training))))
     settings["training_pictures"] = fingerprint(training)
-    if not same_run(out, settings): write_json(out / "run.json", dict(run=settings))
+    old, engine = same_run(out, settings), begin(training)
+    if not old: write_json(out / "run.json", dict(run=settings))
     print(f"Training on {len(training)} pictures of {training.size} x {training.size}, {len(held_out)} held out; the run is in {out}.", flush=True)
-    return training, held_out
+    return engine, training, held_out
 
 # %% ../nbs/42_cli.ipynb #ebe2474f
 def go_on(
     engine: Engine,
-    total: float, # pictures in the whole run
     minutes: float = None, # of the whole run
     **run, # more for `Engine.run`
 ) -> None:
@@ -383,47 +478,34 @@ def go_on(
     if engine.resume():
         over = engine.seen >= engine.total or minutes and engine.seconds >= 60 * minutes
         print("This run is finished: its pictures and weights are written again." if over else f"Going on after step {engine.done} ({engine.seen:,} pictures).", flush=True)
-    if number := run_until_told(engine, total, minutes=minutes, **run):
+    if number := run_until_told(engine, engine.total, minutes=minutes, **run):
         print(f"Stopped after step {engine.done}. The same command goes on from there.")
         raise SystemExit(128 + number)
-
-# %% ../nbs/42_cli.ipynb #4036d3d0
-def averaged(
-    engine: Engine, # that has run
-    recipe: Recipe,
-    seed: int,
-): # model in evaluation mode
-    "What `train` returns (lesson 18)."
-    net = engine.parts["average"].net.eval()
-    net.log, net.about = engine.log, dict(recipe=asdict(recipe), pictures_seen=engine.seen, steps=engine.done, seed=seed)
-    return net
 
 # %% ../nbs/42_cli.ipynb #961ef6b6
 @call_parse
 @plain_errors
 def genae_train(
-    model: Param("kind of model: automodulator", str, opt=False, nargs="?") = "automodulator",
+    model: Param("kind of model: automodulator or deciphering", str, opt=False, nargs="?") = "automodulator",
     data: str = "toyfaces", # toyfaces, fashion-mnist, cifar10, celeba, lsun, or a folder of pictures
     size: int = 32, # of the pictures, in pixels
     recipe: str = "class", # class, paper or reference
     pictures: int = None, # to be seen in the whole run; by default what fits into the minutes, or the recipe's own number
     minutes: float = None, # of training; ends the run if that comes first
     seed: int = 0,
-    out: str = None, # folder of the run, by default runs/ and the name of the data; a run found there goes on
+    out: str = None, # folder of the run, by default runs/ and the names of data and model; a run found there goes on
     save_every: int = 500, # steps between checkpoints
     quiet: bool = False, # no progress bar
 ):
     "Train a model; Ctrl-C stops it, the same command goes on. Example: genae_train automodulator --data holidays --minutes 60 --out runs/holidays"
     positive(pictures=pictures, minutes=minutes, save_every=save_every)
-    recipes, length, start = chosen_from(MODELS, model, "model")
-    rules = chosen_from(recipes, recipe, "recipe")
-    total = length(rules, size, pictures, minutes)
+    kind = chosen_from(MODELS, model, "model")
+    rules = chosen_from(kind.recipes, recipe, "recipe")
     settings = dict(model=model, data=Path(data).resolve().name, size=size, recipe=recipe, pictures=pictures, minutes=minutes, seed=whole(seed))
-    place = Path(out or f"runs/{settings['data']}")
-    training, held_out = prepare(place, settings, data)
-    engine = start(training, rules, total, seed, place)
-    go_on(engine, total, minutes, save_every=save_every, quiet=quiet)
-    report(averaged(engine, rules, seed), held_out, place, run=settings, minutes=round(engine.seconds / 60, 2))
+    place = Path(out or f"runs/{settings['data']}{'' if model == 'automodulator' else '-' + model}")
+    engine, training, held_out = prepare(place, settings, data, lambda bank: kind.begin(bank, rules, pictures, minutes, seed, place), kind.most.get(recipe))
+    go_on(engine, minutes, save_every=save_every, quiet=quiet)
+    report(kind.finished(engine, rules, seed), training, held_out, place, run=settings, minutes=round(engine.seconds / 60, 2))
 
 # %% ../nbs/42_cli.ipynb #2a4bbc84
 @call_parse
@@ -442,10 +524,10 @@ def genae_demo(
     positive(pictures=pictures, minutes=minutes)
     place, start = Path(out), time.time()
     if (place / "checkpoint.safetensors").exists(): raise ValueError(f"{out} holds a run of genae_train: choose another --out")
-    automodulator_length(chosen_from(RECIPES, recipe, "recipe"), size)
+    fit(chosen_from(RECIPES, recipe, "recipe").phases, size) # or an error
     settings = dict(model="automodulator", data=Path(images).resolve().name, size=size, recipe=recipe, pictures=pictures, minutes=minutes, seed=whole(seed))
     training, held_out = open_data(images, size, seed)
     write_json(place / "run.json", dict(run=settings))
     print(f"Training on {len(training)} pictures of {size} x {size}, {len(held_out)} held out, {minutes:g} minutes at most.", flush=True)
     model = train(training, recipe, pictures, minutes, seed, quiet=quiet)
-    report(model, held_out, place, run=settings, minutes=round((time.time() - start) / 60, 2))
+    report(model, training, held_out, place, run=settings, minutes=round((time.time() - start) / 60, 2))

@@ -4,23 +4,21 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'shifted', 'told', 'Stage', 'Recipe', 'decay_at', 'LibraryEma', 'DecipheringAutoencoder', 'statistics',
-           'shipped', 'Order', 'training_step', 'distance_of', 'stage_at', 'trainer', 'scheduled_step', 'recalibrate',
-           'train', 'nearest']
+           'Order', 'training_step', 'distance_of', 'stage_at', 'length', 'trainer', 'scheduled_step', 'recalibrate',
+           'begin', 'finished', 'train', 'nearest']
 
 # %% ../nbs/23_deciphering.ipynb #9afbd2e7
 import math
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from importlib.resources import files
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from .ciphernet import CipherNet
 from .core import rng
-from .data import Bank, reader
-from .engine import Ema, Engine, load_state, save_state
+from .data import Bank
+from .engine import Ema, Engine, falling, open_model, save_state
 from .patterns import LAYERS, Patterns, cluster_pictures, draw_patterns, new_labels
 from .perceptual import Perceptual, lpips, small_perceptual
 
@@ -48,7 +46,7 @@ def told(
 @dataclass(frozen=True)
 class Stage:
     "A part of a run."
-    epochs: float # in the class recipe: parts of whatever length the run has
+    epochs: float # of a run of the recipe's own length; a run of another length is divided in the same way
     shift: int # pixels at most; 0 = none
     warmup: float = 0. # part of the stage in which the weight decay rises to its target
 
@@ -65,9 +63,10 @@ class Recipe:
     decay: float = .08 # AdamW's weight decay, of all parameters
     reaches: bool = True # the decay arrives at its target; in the public code it stays one epoch short
     mirror: bool = False # every second epoch shows mirrored pictures with mirrored patterns (public code)
-    distance: str = "lpips-alex" # or "lpips-vgg"; "toyfaces-reader" is ours
+    distance: str = "lpips-alex" # or "lpips-vgg"; "toyfaces-small" is ours
     enlarge: int = 128 # pixels to which smaller pictures are enlarged for it (public code)
     lambda_pixels: float = 0. # weight of the mean squared error (ours)
+    fall: float = 0. # last part of the run in which the learning rate falls to a twentieth (ours)
     average: float = .99995 # decay of the averaged weights at each step
     library: bool = False # the averaging as the public code's library does it
 
@@ -75,7 +74,7 @@ class Recipe:
 RECIPES = {
     "paper": Recipe(model=dict(clusters=32)),
     "reference": Recipe(model=dict(clusters=32), reaches=False, mirror=True, library=True),
-    "class": Recipe(((32, 1), (64, 4), (128, 8)), dict(widths=(32, 64, 128, 256), latent=64, neck=32), (Stage(2, 2, .4), Stage(1, 0)), batch=64, distance="toyfaces-reader", enlarge=1, lambda_pixels=3., average=.99),
+    "class": Recipe(((32, 1), (64, 4), (128, 8)), dict(widths=(32, 64, 128, 256), latent=64, neck=32), (Stage(200, 2, .4), Stage(100, 0)), batch=64, distance="toyfaces-small", lambda_pixels=3., average=.998, fall=.5),
 }
 
 # %% ../nbs/23_deciphering.ipynb #e3d9251a
@@ -142,7 +141,7 @@ def new_patterns(
     "Patterns that no picture has."
     seed = torch.randint(1, 2 ** 62, (), generator=generator, device=generator.device).item()
     labels = new_labels(n, self.labels.long(), generator) if self.clusters > 1 else None
-    return draw_patterns(n, self.layers, seed, labels, self.clusters, self.noise.device)
+    return draw_patterns(n, self.layers, seed, labels, self.clusters, self.noise.device, avoid=self.patterns())
 
 # %% ../nbs/23_deciphering.ipynb #c732cb3b
 @patch
@@ -216,10 +215,6 @@ def save(
     save_state(path, dict(model="deciphering", settings=self.settings, about=about, weights=self.state_dict()))
 
 # %% ../nbs/23_deciphering.ipynb #8627a0b6
-def shipped() -> dict: # name to path
-    "The weights that come with the package."
-    return {p.stem.removeprefix("deciphering_"): p for p in sorted(Path(str(files("genae"))).glob("weights/deciphering_*.safetensors"))}
-
 @patch(cls_method=True)
 def from_pretrained(
     cls: DecipheringAutoencoder,
@@ -227,26 +222,20 @@ def from_pretrained(
     device: str = "cpu",
 ) -> DecipheringAutoencoder: # ready to use, `.about` tells of its run
     "Open weights by name or path; nothing is ever unpickled."
-    path = shipped().get(str(name_or_path), Path(name_or_path))
-    if not path.exists(): raise ValueError(f"{name_or_path} is neither a file nor shipped: choose {' or '.join(shipped()) or 'a file'}, or give the path of a file that `save` has written")
-    state = load_state(path)
-    if not isinstance(state, dict) or state.get("model") != "deciphering": raise ValueError(f"{path} does not hold a deciphering autoencoder")
-    try:
-        model = cls(**state["settings"])
-        model.load_state_dict(state["weights"])
-    except (KeyError, TypeError, RuntimeError) as e: raise ValueError(f"{path} does not fit this version of genae: {str(e).splitlines()[0]}") from None
-    model.about = state["about"]
-    return model.to(device).eval()
+    return open_model(cls, "deciphering", name_or_path)[0].to(device).eval()
 
 # %% ../nbs/23_deciphering.ipynb #43d5dfcb
 class Order:
     "The indices of batch after batch, in a new order for each epoch."
-    def __init__(self, n, batch, seed):
-        self.n, self.batch, self.seed, self.epoch, self.done, self.stage = n, min(batch, n), seed, 0, 0, 0
+    def __init__(self, n, batch, seed, device="cpu"):
+        self.n, self.batch, self.seed, self.device, self.epoch, self.done, self.stage = n, min(batch, n), seed, device, 0, 0, 0
+
+    @property
+    def per_epoch(self): return self.n // self.batch * self.batch # pictures
 
     def next(self) -> Tensor: # (batch,) int64
         if self.done + self.batch > self.n: self.epoch, self.done = self.epoch + 1, 0
-        if self.done == 0 or not hasattr(self, "order"): self.order = torch.randperm(self.n, generator=rng(self.seed * 1_000_003 + self.epoch))
+        if self.done == 0 or not hasattr(self, "order"): self.order = torch.randperm(self.n, generator=rng(self.seed * 1_000_003 + self.epoch)).to(self.device)
         self.done += self.batch
         return self.order[self.done - self.batch:self.done]
 
@@ -269,9 +258,11 @@ def training_step(
     s = torch.randint(-reach, reach + 1, (len(x), model.net.axes), **draw)
     noise = torch.randn(x.shape, **draw)
     x = shifted(x, s) if reach else x
-    x_hat = model.net(noise, masks, told(s, reach))
-    with torch.no_grad(): goal = distance.embed(x)
-    terms = dict(distance=(distance.embed(x_hat) - goal).square().sum(1).mean(), pixels=(x_hat - x).square().mean())
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda): # half the digits where a GPU is faster with them
+        x_hat = model.net(noise, masks, told(s, reach))
+        with torch.no_grad(): goal = distance.embed(x)
+        away = distance.embed(x_hat) - goal
+    terms = dict(distance=away.float().square().sum(1).mean(), pixels=(x_hat.float() - x).square().mean())
     loss = terms["distance"] + recipe.lambda_pixels * terms["pixels"]
     optimiser.zero_grad()
     loss.backward()
@@ -281,11 +272,10 @@ def training_step(
 # %% ../nbs/23_deciphering.ipynb #95ffef72
 def distance_of(
     recipe: Recipe,
-    size: int, # of the pictures
 ) -> Perceptual:
     "The judge that a recipe names."
-    if recipe.distance == "toyfaces-reader": return small_perceptual(reader(size))
-    if not recipe.distance.startswith("lpips-"): raise ValueError(f"distance {recipe.distance!r}: choose one of lpips-alex, lpips-vgg, toyfaces-reader")
+    if recipe.distance == "toyfaces-small": return small_perceptual()
+    if not recipe.distance.startswith("lpips-"): raise ValueError(f"distance {recipe.distance!r}: choose one of lpips-alex, lpips-vgg, toyfaces-small")
     return lpips(recipe.distance.removeprefix("lpips-"), smallest=recipe.enlarge)
 
 # %% ../nbs/23_deciphering.ipynb #9627d310
@@ -301,33 +291,46 @@ def stage_at(
         if t < start + share or k == len(recipe.stages) - 1: return k, int((t - start) * epochs + 1e-6), share * epochs
         start += share
 
+# %% ../nbs/23_deciphering.ipynb #8ba9c8bf
+def length(
+    recipe: Recipe,
+    n: int, # training pictures
+) -> float: # pictures seen in the whole run, if nothing else is said
+    "The recipe's epochs, each less the rest that fills no batch."
+    return sum(s.epochs for s in recipe.stages) * Order(n, recipe.batch, 0).per_epoch
+
 # %% ../nbs/23_deciphering.ipynb #ea697ef9
 def trainer(
     model: DecipheringAutoencoder,
     bank: Bank, # training pictures
-    recipe: Recipe,
-    epochs: float, # of the whole run
+    recipe: Recipe = RECIPES["class"],
+    pictures: float = None, # to be seen in the whole run; None takes the recipe's own number of epochs
     seed: int = 0, # of order, shift and noise
     folder: str | Path = None, # for checkpoint and log
 ) -> Engine: # run it; the averaged network is `.parts["average"].net`
     "An engine that trains a deciphering autoencoder (Patterns, section 3)."
     if bank.size != model.size or len(bank) != len(model.labels): raise ValueError(f"the bank holds {len(bank)} pictures of {bank.size} pixels, the model knows {len(model.labels)} of {model.size}")
-    device = bank.images.device
+    device, pictures = bank.images.device, pictures or length(recipe, len(bank))
     model.to(device).train()
     shift = list(model.net.shift.parameters())
     rest = [p for p in model.net.parameters() if all(p is not q for q in shift)]
     optimiser = torch.optim.AdamW([dict(params=rest, lr=recipe.lr), dict(params=shift, lr=recipe.shift_lr)], fused=True)
-    order = Order(len(bank), recipe.batch, seed)
+    order = Order(len(bank), recipe.batch, seed, device)
     half_life = order.batch * math.log(.5) / math.log(recipe.average)
     parts = dict(model=model, average=(LibraryEma if recipe.library else Ema)(model.net, half_life), optimiser=optimiser, order=order, generator=rng(seed, device))
-    patterns, distance = model.patterns(), distance_of(recipe, model.size).to(device)
-    return Engine(lambda t: scheduled_step(t, bank, patterns, recipe, epochs, distance, parts), parts, folder)
+    tables, distance = (model.patterns(), model.patterns().mirrored()), distance_of(recipe).to(device)
+    if device.type == "cuda":
+        model.net.compile()
+        distance.embed = torch.compile(distance.embed)
+    engine = Engine(lambda t: scheduled_step(t, bank, tables, recipe, pictures / order.per_epoch, distance, parts), parts, folder)
+    engine.total = pictures
+    return engine
 
 # %% ../nbs/23_deciphering.ipynb #1311bbb7
 def scheduled_step(
     t: float, # progress of the run, 0 to 1
     bank: Bank,
-    patterns: Patterns, # of the bank's pictures
+    tables: tuple, # the patterns of the bank's pictures, and of their mirror images
     recipe: Recipe,
     epochs: float, # of the whole run
     distance: Perceptual,
@@ -341,11 +344,10 @@ def scheduled_step(
         order.stage = k
         optimiser.state.clear()
         average.load_state_dict(dict(net=model.net.state_dict(), seen=0))
-    for group in optimiser.param_groups: group["weight_decay"] = decay_at(epoch, length, stage, recipe)
-    i = order.next().to(bank.images.device)
-    x, own = bank.batch(i), patterns.take(i)
-    if recipe.mirror and order.epoch % 2: x, own = x.flip(-1), own.mirrored()
-    terms = training_step(model, x, own.masks(), stage.shift, distance, recipe, optimiser, parts["generator"])
+    for group, lr in zip(optimiser.param_groups, (recipe.lr, recipe.shift_lr)): group.update(weight_decay=decay_at(epoch, length, stage, recipe), lr=lr * falling(t, recipe.fall))
+    i, mirror = order.next(), recipe.mirror and order.epoch % 2
+    x, masks = bank.batch(i), tables[mirror].masks(i)
+    terms = training_step(model, x.flip(-1) if mirror else x, masks, stage.shift, distance, recipe, optimiser, parts["generator"])
     average.update(model.net, len(x))
     return len(x), terms
 
@@ -369,6 +371,34 @@ def recalibrate(
     model.eval()
 
 # %% ../nbs/23_deciphering.ipynb #fdf6ddd8
+def begin(
+    bank: Bank, # training pictures
+    recipe: Recipe,
+    pictures: float = None, # to be seen in the whole run; None takes the recipe's own number of epochs
+    seed: int = 0,
+    folder: str | Path = None, # for checkpoint and log
+    **settings, # of the `DecipheringAutoencoder`, besides the recipe's; its size is the bank's
+) -> Engine: # run it
+    "A new model for a bank of pictures, and the engine that trains it."
+    torch.manual_seed(seed)
+    model = DecipheringAutoencoder(bank.size, recipe.layers, len(bank), **recipe.model | settings)
+    if model.clusters > 1: model.labels.copy_(cluster_pictures(bank.images, model.clusters))
+    return trainer(model, bank, recipe, pictures, seed, folder)
+
+# %% ../nbs/23_deciphering.ipynb #07958550
+def finished(
+    engine: Engine, # that has run
+    recipe: Recipe,
+    seed: int,
+) -> DecipheringAutoencoder: # the averaged model, in evaluation mode; `.log` and `.about` tell of its run
+    "What a run leaves."
+    model, order = engine.parts["model"], engine.parts["order"]
+    model.net.load_state_dict(engine.parts["average"].net.state_dict())
+    recalibrate(model, rng(seed, model.noise.device))
+    model.log, model.about = engine.log, dict(recipe=asdict(recipe), pictures_seen=engine.seen, steps=engine.done, epochs=engine.seen / order.per_epoch, seed=seed)
+    return model
+
+# %% ../nbs/23_deciphering.ipynb #c51c48d7
 def train(
     bank: Bank, # training pictures
     recipe: str | Recipe = "class", # a name in `RECIPES`, or a recipe
@@ -382,18 +412,10 @@ def train(
     "Train a deciphering autoencoder on a bank of pictures."
     if isinstance(recipe, str) and recipe not in RECIPES: raise ValueError(f"recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
-    torch.manual_seed(seed)
-    model = DecipheringAutoencoder(bank.size, recipe.layers, len(bank), **recipe.model | settings)
-    if model.clusters > 1: model.labels.copy_(cluster_pictures(bank.images, model.clusters))
-    per_epoch = len(bank) // min(recipe.batch, len(bank)) * min(recipe.batch, len(bank))
-    pictures = pictures or sum(s.epochs for s in recipe.stages) * per_epoch
-    engine = trainer(model, bank, recipe, pictures / per_epoch, seed, folder)
+    engine = begin(bank, recipe, pictures, seed, folder, **settings)
     engine.resume()
-    engine.run(pictures, minutes, quiet=quiet)
-    model.net.load_state_dict(engine.parts["average"].net.state_dict())
-    recalibrate(model, rng(seed, model.noise.device))
-    model.log, model.about = engine.log, dict(recipe=asdict(recipe), pictures_seen=engine.seen, steps=engine.done, epochs=engine.seen / per_epoch, seed=seed)
-    return model
+    engine.run(engine.total, minutes, quiet=quiet)
+    return finished(engine, recipe, seed)
 
 # %% ../nbs/23_deciphering.ipynb #94b4e3e9
 @torch.no_grad()

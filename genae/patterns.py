@@ -71,12 +71,13 @@ class Patterns:
 
     def __len__(self): return len(self.active[0])
 
-# %% ../nbs/20_patterns.ipynb #3ef8402a
+# %% ../nbs/20_patterns.ipynb #b476e866
 def _checked(active, channels): # rows of patterns that were looked at need no second look, which would make a GPU wait
     patterns = object.__new__(Patterns)
     patterns.active, patterns.channels = active, channels
     return patterns
 
+# %% ../nbs/20_patterns.ipynb #3ef8402a
 @patch
 def take(
     self: Patterns,

@@ -3,7 +3,7 @@
 python results/make.py                 all runs that have no json yet
 python results/make.py toyfaces        this run, again; if it was interrupted, from its last checkpoint on
 
-Each takes between a quarter of an hour and two hours on one processor core. `cifar10` and `fashion-mnist` need their sets (lesson 01).
+Each takes between a quarter of an hour and two hours on one processor core. `fashion-mnist` needs its set (lesson 01); names with `cipher` are of lesson 23, and some need the weights of LPIPS (lesson 21).
 """
 import json, platform, subprocess, sys, time
 from dataclasses import replace
@@ -11,12 +11,16 @@ from pathlib import Path
 
 import torch
 
+from genae import deciphering
 from genae.automodulator import RECIPES, Automodulator, train
-from genae.cli import measure, write_pictures
+from genae.ciphernet import says
+from genae.cli import cipher_pictures_of, measure, pictures_of, write_pictures
 from genae.core import rng, show
 from genae.data import FACTORS, open_bank, r2, reader, toyfaces
+from genae.deciphering import nearest
 from genae.growing import Phase
 from genae.mixing import mix, pose_identity
+from genae.perceptual import lpips
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
@@ -29,6 +33,16 @@ RUNS = { # name: data, recipe
     "toyfaces-no-pairs": ("toyfaces", replace(LONG, pose=0, lambda_x=30.)), # the regular training of Fig. 5a
     "toyfaces-untrained": ("toyfaces", None),
     "fashion-mnist": ("fashion-mnist", replace(LONG, phases=tuple(replace(p, images=p.images / 1.8, fade=p.fade / 2) for p in PHASES))),
+}
+CIPHER = deciphering.RECIPES["class"]
+REAL = replace(CIPHER, distance="lpips-alex", enlarge=64)
+CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
+    "cipher-toyfaces": ("toyfaces", 512, 512 * 1200, REAL), # shipped
+    "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # the same number of steps with fewer and with more pictures to learn
+    "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is
+    "cipher-2048": ("toyfaces", 2048, 512 * 300, CIPHER),
+    "cipher-no-pixels": ("toyfaces", 512, 512 * 300, replace(REAL, lambda_pixels=0.)), # the paper's loss
+    "cipher-fashion-mnist": ("fashion-mnist", 512, 512 * 300, REAL),
 }
 
 
@@ -53,8 +67,8 @@ def sets(data, seed):
 def lpips_of(x, x_hat):
     "Mean LPIPS (AlexNet) of pairs of pictures, enlarged to 64 pixels; None where its weights cannot be had."
     try:
-        import lpips
-        distance = lpips.LPIPS(net="alex", verbose=False).eval()
+        from lpips import LPIPS
+        distance = LPIPS(net="alex", verbose=False).eval()
     except OSError as e: return print(f"No LPIPS: {e}")
     grow = lambda p: torch.nn.functional.interpolate(p, size=64, mode="bilinear", align_corners=False)
     with torch.no_grad(): return float(torch.cat([distance(grow(p), grow(q)) for p, q in zip(x.split(64), x_hat.split(64))]).mean())
@@ -85,12 +99,12 @@ def run(name, seed=0):
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
     x = few.batch(torch.arange(512))
-    numbers = measure(model, few) | dict(lpips_alex_at_64=lpips_of(x, model.reconstruct(x)))
+    numbers = measure(model, None, few) | dict(lpips_alex_at_64=lpips_of(x, model.reconstruct(x)))
     if data == "toyfaces": numbers |= of_faces(model, held_out)
     about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, pictures=len(bank), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
-    write_pictures(model, x[:16], folder)
+    write_pictures(pictures_of(model, None, few), folder)
     model.save(folder / "model.safetensors", **about, log=thin)
     if data != "toyfaces": # a picture for lesson 18, since these weights are not shipped: held out, reconstructed, coarse layers mixed, sampled
         y = x[:8]
@@ -99,7 +113,45 @@ def run(name, seed=0):
     print(name, json.dumps({k: v for k, v in numbers.items() if k != "factors"}), f"{about['minutes']} minutes", flush=True)
 
 
+def of_cipher(model, x, y, faces, by_batch=False):
+    "How well the table was learned, and how good and how new samples are (eqs. 23.5, 22.4); x are the training pictures, y held-out ones."
+    torch.manual_seed(0) # for the fresh noise of `by_batch`
+    judge, n = lpips("alex", smallest=64), min(512, len(x))
+    x_hat = torch.cat([model.decipher(model.patterns(n).take(i), by_batch) for i in torch.arange(n).split(64)])
+    new = torch.cat([model.sample(128, rng(k), by_batch) for k in range(len(y) // 128)])
+    with torch.no_grad(): d = torch.cat([judge(p, q) for p, q in zip(x[:n].split(64), x_hat.split(64))]).mean()
+    numbers = dict(deciphered=n, l1=float((x[:n] - x_hat).abs().mean()), lpips_alex_at_64=float(d))
+    for name, distance in dict(pixels=None, lpips=judge).items():
+        near = {k: nearest(p[:512], x, distance)[0].median() for k, p in dict(new=new, held_out=y).items()}
+        numbers[f"nearness_{name}"] = float(near["new"] / near["held_out"])
+    if faces:
+        features = lambda p: torch.cat([reader(32).layers[:-1](c) for c in p.split(512)]).detach()
+        numbers["frechet"] = dict(samples=frechet(features(y), features(new)), training_pictures=frechet(features(y), features(x)))
+    return numbers | dict(says=says(model.net, model.patterns(16).masks(), torch.randn(16, 3, 32, 32, generator=rng(1))))
+
+
+def run_cipher(name, seed=0):
+    data, n, seen, recipe = CIPHERS[name]
+    bank, held_out = (toyfaces(n, SIZE, seed), toyfaces(2048, SIZE, seed + 1)) if data == "toyfaces" else [b.take(torch.arange(k)) for b, k in zip(sets(data, seed), (n, 2048))]
+    start, folder = time.time(), HERE.parent / "runs" / name
+    model = deciphering.train(bank, recipe, seen, seed=seed, folder=folder)
+    x, y = (b.batch(torch.arange(len(b))) for b in (bank, held_out))
+    hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
+    faces = data == "toyfaces"
+    numbers = of_cipher(model, x, y, faces) | dict(by_batch=of_cipher(model, x, y, faces, True))
+    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, pictures=n, hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
+    thin = model.log[::max(1, len(model.log) // 100)]
+    (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
+    model.save(folder / "model.safetensors", **about, log=thin)
+    write_pictures(cipher_pictures_of(model, bank, held_out), folder)
+    page = torch.cat([x[:16], model.decipher(model.patterns(16)), model.sample(16, rng(1))])
+    show(page, 16, SIZE).save(HERE / f"{name}.png") # of the set, deciphered, sampled
+    if name == "cipher-toyfaces": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)
+    print(name, json.dumps(numbers), f"{about['minutes']} minutes", flush=True)
+
+
 if __name__ == "__main__":
-    names = sys.argv[1:] or [n for n in RUNS if not (HERE / f"{n}.json").exists()]
-    if unknown := set(names) - set(RUNS): sys.exit(f"no run named {', '.join(sorted(unknown))}: choose from {', '.join(RUNS)}")
-    for name in names: run(name)
+    every = RUNS | CIPHERS
+    names = sys.argv[1:] or [n for n in every if not (HERE / f"{n}.json").exists()]
+    if unknown := set(names) - set(every): sys.exit(f"no run named {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
+    for name in names: (run if name in RUNS else run_cipher)(name)
