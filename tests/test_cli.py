@@ -25,23 +25,28 @@ CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
 
 # ---- a run that is stopped
 
-TINY = """# a console script, with one more recipe: small, growing from 8 to 16 pixels, with the robust loss
+TINY = """# a console script, with one more recipe for each model: small, growing from 8 to 16 pixels, with the robust loss; small, with clusters, mirrors and two stages
 import runpy, sys
 from dataclasses import replace
+from genae import deciphering
 from genae.automodulator import RECIPES
+from genae.cli import MODELS
 phases = tuple(replace(p, batch=16) for p in RECIPES["class"].phases)
 RECIPES["tiny"] = replace(RECIPES["class"], phases=phases, distance="robust", model=dict(widths=(16, 16, 16), code=8))
+net, most = dict(widths=(8, 16, 32), latent=8, neck=8, clusters=4), MODELS["deciphering"].most
+deciphering.RECIPES["tiny"] = replace(deciphering.RECIPES["class"], layers=((8, 1), (16, 4)), model=net, batch=16, mirror=True)
+most["tiny"] = 128
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 PICTURES, SAVE_EVERY = 2400, 3
 
 
-def begin(folder):
-    "Start, or go on with, the tiny run in a folder."
+def begin(folder, model="automodulator"):
+    "Start, or go on with, the tiny run of a model in a folder."
     script = folder.parent / "tiny.py"
     script.write_text(TINY)
-    command = [sys.executable, script, Path(sys.executable).with_name("genae_train"), "--recipe", "tiny", "--size", 16, "--pictures", PICTURES,
+    command = [sys.executable, script, Path(sys.executable).with_name("genae_train"), model, "--recipe", "tiny", "--size", 16, "--pictures", PICTURES,
                "--save_every", SAVE_EVERY, "--out", folder, "--quiet"]
     return subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | CALM)
 
@@ -120,6 +125,23 @@ def test_killed_five_times(whole, tmp_path, report):
     report(f"weights, never interrupted    {digest(whole[0])}, {whole[1]:.0f} s")
     assert sum(s.phase.size == 16 and 0 < s.alpha_fade < 1 for s in stages) >= 2
     assert digest(folder) == digest(whole[0]) and others(folder) == others(whole[0])
+
+
+def test_a_cipher_killed_five_times(tmp_path, report):
+    whole, folder, seed = tmp_path / "whole", tmp_path / "run", random.randrange(10 ** 6)
+    end(begin(whole, "deciphering"))
+    chance, reached = random.Random(seed), []
+    for low, high in ((.02, .2), (.26, .4), (.45, .6), (.66, .7), (.75, .9)): # the second stage begins at two thirds
+        before = progress(folder)
+        returned, _, errors = stop(begin(folder, "deciphering"), folder, chance.uniform(low, high), signal.SIGKILL, later=chance.uniform(0, .1))
+        assert (returned, errors) == (-signal.SIGKILL, ""), f"seed {seed}: {errors}"
+        reached.append(progress(folder))
+        assert before < reached[-1] < 1
+    end(begin(folder, "deciphering"))
+    report(f"a cipher killed with checkpoints at {', '.join(f'{r:.0%}' for r in reached)}; moments of seed {seed}")
+    report(f"its weights after five SIGKILL {digest(folder)}")
+    report(f"never interrupted              {digest(whole)}")
+    assert digest(folder) == digest(whole) and others(folder) == others(whole)
 
 
 def test_a_finished_run_makes_its_outputs_again(whole):
