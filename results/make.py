@@ -37,7 +37,7 @@ RUNS = { # name: data, recipe
 CIPHER = deciphering.RECIPES["class"]
 REAL = replace(CIPHER, distance="lpips-alex", enlarge=64)
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
-    "cipher-toyfaces": ("toyfaces", 512, 512 * 1200, REAL), # shipped
+    "cipher-toyfaces": ("toyfaces", 512, 512 * 800, REAL), # shipped
     "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # the same number of steps with fewer and with more pictures to learn
     "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is
     "cipher-2048": ("toyfaces", 2048, 512 * 300, CIPHER),
