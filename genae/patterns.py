@@ -182,7 +182,8 @@ def cluster_pictures(
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
     pixels = StandardScaler().fit_transform(images.flatten(1).cpu().double().numpy())
-    parts = PCA(.95, random_state=0).fit_transform(pixels)
+    faster = "covariance_eigh" if len(pixels) > pixels.shape[1] else "full"
+    parts = PCA(.95, svd_solver=faster).fit_transform(pixels)
     return torch.from_numpy(KMeans(clusters, random_state=0, n_init=1).fit_predict(parts)).long()
 
 # %% ../nbs/20_patterns.ipynb #2f1f1f0c
