@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from fastcore.script import Param, call_parse
 from .automodulator import RECIPES, Automodulator, Recipe, finished, train, trainer
 from .core import pick_device, rng, show, to_float
-from .data import Bank, folder, open_bank, reader, square, toyfaces
+from .data import SETS, Bank, folder, open_bank, reader, square, toyfaces
 from .deciphering import RECIPES as CIPHER_RECIPES, Recipe as CipherRecipe, DecipheringAutoencoder, begin, finished as cipher_finished, nearest
 from .engine import Engine, load_state, shipped
 from .growing import fit
@@ -351,7 +351,9 @@ def open_data(
     seed: int, # of toyfaces
 ) -> tuple: # the bank to train on, and the held-out bank
     "Pictures to train on, and pictures to look at afterwards."
-    try: bank = toyfaces(4096, size, seed) if data == "toyfaces" else open_bank(data, size)
+    try:
+        if data in SETS: return open_bank(data, size).to(device()), open_bank(data, size, n=512, split="test").to(device())
+        bank = toyfaces(4096, size, seed) if data == "toyfaces" else open_bank(data, size)
     except RuntimeError as e: raise ValueError(str(e)) from None # a set that could not be fetched
     if len(bank) < 32: raise ValueError(f"{len(bank)} pictures are too few to train and to hold some out: give 32 or more, hundreds are better")
     return bank.to(device()).split(min(512, len(bank) // 4))
@@ -399,7 +401,7 @@ def cipher_engine(
 
 # %% ../nbs/42_cli.ipynb #5bfc1c14
 MODELS = {"automodulator": Kind(Automodulator, RECIPES, automodulator_engine, finished, pictures_of, measure, verdict),
-          "deciphering": Kind(DecipheringAutoencoder, CIPHER_RECIPES, cipher_engine, cipher_finished, cipher_pictures_of, cipher_measure, cipher_verdict, {"class": 512})}
+          "deciphering": Kind(DecipheringAutoencoder, CIPHER_RECIPES, cipher_engine, cipher_finished, cipher_pictures_of, cipher_measure, cipher_verdict, {"class": 512, "lpips": 512})}
 
 # %% ../nbs/42_cli.ipynb #4d60b66d
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -489,7 +491,7 @@ def genae_train(
     model: Param("kind of model: automodulator or deciphering", str, opt=False, nargs="?") = "automodulator",
     data: str = "toyfaces", # toyfaces, fashion-mnist, cifar10, celeba, lsun, or a folder of pictures
     size: int = 32, # of the pictures, in pixels
-    recipe: str = "class", # class, paper or reference
+    recipe: str = "class", # class, paper or reference; for a cipher of other pictures than toyfaces: lpips
     pictures: int = None, # to be seen in the whole run; by default what fits into the minutes, or the recipe's own number
     minutes: float = None, # of training; ends the run if that comes first
     seed: int = 0,
@@ -501,6 +503,7 @@ def genae_train(
     positive(pictures=pictures, minutes=minutes, save_every=save_every)
     kind = chosen_from(MODELS, model, "model")
     rules = chosen_from(kind.recipes, recipe, "recipe")
+    if model == "deciphering" and recipe == "class" and data != "toyfaces": raise ValueError("the judge of the class recipe has seen nothing but drawn faces: give --recipe lpips for other pictures")
     settings = dict(model=model, data=Path(data).resolve().name, size=size, recipe=recipe, pictures=pictures, minutes=minutes, seed=whole(seed))
     place = Path(out or f"runs/{settings['data']}{'' if model == 'automodulator' else '-' + model}")
     engine, training, held_out = prepare(place, settings, data, lambda bank: kind.begin(bank, rules, pictures, minutes, seed, place), kind.most.get(recipe))

@@ -10,7 +10,7 @@ __all__ = ['RECIPES', 'shifted', 'told', 'Stage', 'Recipe', 'decay_at', 'Library
 # %% ../nbs/23_deciphering.ipynb #9afbd2e7
 import math
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch
 from fastcore.basics import patch
@@ -76,6 +76,7 @@ RECIPES = {
     "reference": Recipe(model=dict(clusters=32), reaches=False, mirror=True, library=True),
     "class": Recipe(((32, 1), (64, 4), (128, 8)), dict(widths=(32, 64, 128, 256), latent=64, neck=32), (Stage(200, 2, .4), Stage(100, 0)), batch=64, distance="toyfaces-small", lambda_pixels=3., average=.998, fall=.5),
 }
+RECIPES["lpips"] = replace(RECIPES["class"], distance="lpips-alex", enlarge=64) # for other pictures than drawn faces
 
 # %% ../nbs/23_deciphering.ipynb #e3d9251a
 def decay_at(

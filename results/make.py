@@ -34,8 +34,7 @@ RUNS = { # name: data, recipe
     "toyfaces-untrained": ("toyfaces", None),
     "fashion-mnist": ("fashion-mnist", replace(LONG, phases=tuple(replace(p, images=p.images / 1.8, fade=p.fade / 2) for p in PHASES))),
 }
-CIPHER = deciphering.RECIPES["class"]
-REAL = replace(CIPHER, distance="lpips-alex", enlarge=64)
+CIPHER, REAL = deciphering.RECIPES["class"], deciphering.RECIPES["lpips"]
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
     "cipher-toyfaces": ("toyfaces", 512, 512 * 800, REAL), # shipped
     "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # the same number of steps with fewer and with more pictures to learn
