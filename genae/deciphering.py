@@ -357,15 +357,15 @@ def scheduled_step(
 def recalibrate(
     model: DecipheringAutoencoder,
     generator: torch.Generator,
-    passes: int = 2, # over the training patterns
+    most: int = 8192, # training patterns that are used, twice each
     batch: int = 256,
 ) -> None:
     "Batch normalisation's running statistics, as means over the training patterns."
     norms = [m for m in model.net.modules() if isinstance(m, nn.BatchNorm2d)]
     for m in norms: m.reset_running_stats(); m.momentum = None # a plain mean over all batches
     model.net.train()
-    patterns, n = model.patterns(), len(model.labels)
-    for i in torch.arange(n, device=model.noise.device).repeat(passes).split(min(batch, n)):
+    patterns, n = model.patterns(), min(most, len(model.labels))
+    for i in torch.arange(n, device=model.noise.device).repeat(2).split(min(batch, n)):
         noise = torch.randn(len(i), *model.noise.shape[1:], generator=generator, device=model.noise.device)
         model.net(noise, patterns.masks(i), torch.full((len(i), model.net.axes), 50., device=model.noise.device))
     for m in norms: m.momentum = .1
