@@ -36,10 +36,10 @@ RUNS = { # name: data, recipe
 }
 CIPHER, REAL = deciphering.RECIPES["class"], deciphering.RECIPES["lpips"]
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
-    "cipher-toyfaces": ("toyfaces", 512, 512 * 800, REAL), # shipped
-    "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # the same number of steps with fewer and with more pictures to learn
-    "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is
+    "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is; shipped
+    "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # as many steps, with fewer and with more pictures to learn
     "cipher-2048": ("toyfaces", 2048, 512 * 300, CIPHER),
+    "cipher-lpips": ("toyfaces", 512, 512 * 300, REAL),
     "cipher-no-pixels": ("toyfaces", 512, 512 * 300, replace(REAL, lambda_pixels=0.)), # the paper's loss
     "cipher-fashion-mnist": ("fashion-mnist", 512, 512 * 300, REAL),
 }
@@ -112,20 +112,20 @@ def run(name, seed=0):
     print(name, json.dumps({k: v for k, v in numbers.items() if k != "factors"}), f"{about['minutes']} minutes", flush=True)
 
 
-def of_cipher(model, x, y, faces, by_batch=False):
+def of_cipher(model, x, y, faces, known="known", new="new"):
     "How well the table was learned, and how good and how new samples are (eqs. 23.5, 22.4); x are the training pictures, y held-out ones."
-    torch.manual_seed(0) # for the fresh noise of `by_batch`
+    torch.manual_seed(0) # for the fresh noise of "batch"
     judge, n = lpips("alex", smallest=64), min(512, len(x))
-    x_hat = torch.cat([model.decipher(model.patterns(n).take(i), by_batch) for i in torch.arange(n).split(64)])
-    new = torch.cat([model.sample(128, rng(k), by_batch) for k in range(len(y) // 128)])
+    x_hat = torch.cat([model.decipher(model.patterns(n).take(i), known) for i in torch.arange(n).split(64)])
+    drawn = torch.cat([model.sample(128, rng(k), new) for k in range(len(y) // 128)])
     with torch.no_grad(): d = torch.cat([judge(p, q) for p, q in zip(x[:n].split(64), x_hat.split(64))]).mean()
     numbers = dict(deciphered=n, l1=float((x[:n] - x_hat).abs().mean()), lpips_alex_at_64=float(d))
     for name, distance in dict(pixels=None, lpips=judge).items():
-        near = {k: nearest(p[:512], x, distance)[0].median() for k, p in dict(new=new, held_out=y).items()}
+        near = {k: nearest(p[:512], x, distance)[0].median() for k, p in dict(new=drawn, held_out=y).items()}
         numbers[f"nearness_{name}"] = float(near["new"] / near["held_out"])
     if faces:
         features = lambda p: torch.cat([reader(32).layers[:-1](c) for c in p.split(512)]).detach()
-        numbers["frechet"] = dict(samples=frechet(features(y), features(new)), training_pictures=frechet(features(y), features(x)))
+        numbers["frechet"] = dict(samples=frechet(features(y), features(drawn)), training_pictures=frechet(features(y), features(x)))
     return numbers | dict(says=says(model.net, model.patterns(16).masks(), torch.randn(16, 3, 32, 32, generator=rng(1))))
 
 
@@ -137,7 +137,7 @@ def run_cipher(name, seed=0):
     x, y = (b.batch(torch.arange(len(b))) for b in (bank, held_out))
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     faces = data == "toyfaces"
-    numbers = of_cipher(model, x, y, faces) | dict(by_batch=of_cipher(model, x, y, faces, True))
+    numbers = of_cipher(model, x, y, faces) | dict(by_batch=of_cipher(model, x, y, faces, "batch", "batch"), swapped=of_cipher(model, x, y, faces, "new", "known"))
     about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, pictures=n, hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
@@ -145,7 +145,7 @@ def run_cipher(name, seed=0):
     write_pictures(cipher_pictures_of(model, bank, held_out), folder)
     page = torch.cat([x[:16], model.decipher(model.patterns(16)), model.sample(16, rng(1))])
     show(page, 16, SIZE).save(HERE / f"{name}.png") # of the set, deciphered, sampled
-    if name == "cipher-toyfaces": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)
+    if name == "cipher-512": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)
     print(name, json.dumps(numbers), f"{about['minutes']} minutes", flush=True)
 
 
