@@ -156,7 +156,7 @@ def in_parts(
 @call_parse
 @plain_errors
 def genae_sample(
-    model: str = "toyfaces", # name of shipped weights, a file of weights, or the folder of a run
+    model: str = "toyfaces", # name of shipped weights (toyfaces, deciphering_toyfaces), a file of weights, or the folder of a run
     n: int = 32, # pictures
     seed: int = 0, # the same seed gives the same pictures
     out: str = "samples.png", # a file for a grid, or a folder/ for single pictures
