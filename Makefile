@@ -5,6 +5,12 @@ SHELL := bash
 .PHONY: help demo test lab docs clean
 
 PYTHON ?= python3
+THREADS ?= 1
+# The instruction sets that a processor may have, as torch and oneDNN call them. ISA= takes what there is.
+ISA ?=
+ONEDNN_default := SSE41
+ONEDNN_avx2 := AVX2
+ONEDNN_avx512 := AVX512_CORE
 BIN := $(CURDIR)/.venv/bin
 MATHJAX := docs/_static/mathjax/tex-svg.js
 export PATH := $(BIN):$(PATH)
@@ -16,10 +22,10 @@ help: ## this list
 demo: .venv/genae ## train on drawn faces and mix held-out ones; with your own pictures: make demo IMAGES=folder
 	@genae_demo $(if $(IMAGES),--images "$(IMAGES)") --out demo
 
-test: .venv/dev ## run every lesson offline, then pytest
+test: .venv/dev ## run every lesson offline, then pytest; as another processor would: make test ISA=default THREADS=2
 	@rm -f .nbdev_test.log .ledger.jsonl .offline.jsonl
 	@echo "Running the lessons, without network ..."
-	@export OMP_NUM_THREADS=1 MPLBACKEND=agg GENAE_DEVICE=cpu GENAE_LEDGER="$(CURDIR)/.ledger.jsonl" GENAE_OFFLINE="$(CURDIR)/.offline.jsonl"; \
+	@export OMP_NUM_THREADS=$(THREADS) $(ISA:%=ATEN_CPU_CAPABILITY=% DNNL_MAX_CPU_ISA=$(ONEDNN_$(ISA))) MPLBACKEND=agg GENAE_DEVICE=cpu GENAE_LEDGER="$(CURDIR)/.ledger.jsonl" GENAE_OFFLINE="$(CURDIR)/.offline.jsonl"; \
 	PYTHONPATH="$(CURDIR)/tests/strict" PYTHONUNBUFFERED=1 nbdev_test --n_workers 2 --timing --do_print 2>&1 | tee .nbdev_test.log \
 	  || echo "Some lessons failed; pytest will name them."; \
 	GENAE_LOG=.nbdev_test.log pytest
