@@ -56,19 +56,17 @@ class Decoder(nn.Module):
         channels: int = 3, # of the pictures
         canvas: str = "learned", # or "ones", as in the public code
         blur: bool = False, # after each doubling, as in the public code
-        noise: bool = False, # learned noise in each layer above 4 pixels, as in the public code
+        noise: int = 0, # the first resolution with learned noise in its layers; 4 in the paper, 8 in the public code, 0 = no noise
+        extra: tuple = (), # (resolution, layers) pairs: more layers there (paper, section 3.3; two at 8 in the public code)
         **norm, # eps and unbiased of `AdaIN`; the public code's are 0 and True
     ):
         super().__init__()
         w, self.code, self.size, self.alpha_fade = channels_at(size, widths), code, size, 1.
         if canvas not in ("learned", "ones"): raise ValueError(f"canvas={canvas!r}: choose 'learned' or 'ones'")
         self.canvas0 = nn.Parameter(torch.randn(1, w[4], 4, 4)) if canvas == "learned" else None
-        self.layers, self.places, c = nn.ModuleList(), [], w[4]
-        for r in w:
-            for k in range(1 if r == 4 else depth):
-                self.layers.append(StyleLayer(c, w[r], code, double=r > 4 and k == 0, blur=blur, noise=noise and r > 4, **norm))
-                self.places.append(r)
-                c = w[r]
+        layers = {r: (1 if r == 4 else depth) + dict(extra).get(r, 0) for r in w}
+        self.places = [r for r in w for _ in range(layers[r])]
+        self.layers = nn.ModuleList(StyleLayer(w[p], w[r], code, r > p, blur, 0 < noise <= r, **norm) for p, r in zip([4, *self.places], self.places))
         self.to_picture = nn.ModuleDict({str(r): nn.Conv2d(w[r], channels, 1) for r in w})
 
 # %% ../nbs/13_decoder.ipynb #145b933d

@@ -25,12 +25,12 @@ from genae.perceptual import lpips
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
 PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, 180e3, 32e3)])
-LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., fall=.5, half_life=5e3, pose=1)
+LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., fall=.5, half_life=5e3, shared=(2, 0), lambda_inv=10.)
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", LONG), # mirrored pairs ask for each picture three times: lambda_x 10 is as much as 30 without them
     "toyfaces-no-lj": ("toyfaces", replace(LONG, lambda_j=0.)), # all else equal, also the pictures seen
     "toyfaces-l1": ("toyfaces", replace(LONG, distance="L1")),
-    "toyfaces-no-pairs": ("toyfaces", replace(LONG, pose=0, lambda_x=30.)), # the regular training of Fig. 5a
+    "toyfaces-no-pairs": ("toyfaces", replace(LONG, shared=(), lambda_x=30.)), # the regular training of Fig. 5a
     "toyfaces-untrained": ("toyfaces", None),
     "fashion-mnist": ("fashion-mnist", replace(LONG, phases=tuple(replace(p, images=p.images / 1.8, fade=p.fade / 2) for p in PHASES))),
 }
