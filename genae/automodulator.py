@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAMBDA_X', 'PAPER_MODEL', 'CLASS_PHASES', 'PAPER', 'REFERENCE', 'RECIPES', 'Automodulator', 'public_styles',
-           'PublicWays', 'Recipe', 'ImagePool', 'splits', 'step_encoder', 'shared_at', 'step_decoder', 'training_step',
+           'PublicWays', 'Recipe', 'ImagePool', 'splits', 'shared_at', 'step_encoder', 'step_decoder', 'training_step',
            'distance_of', 'grow_distance', 'StepEma', 'real_pictures', 'trainer', 'scheduled_step', 'finished', 'train']
 
 # %% ../nbs/18_automodulator.ipynb #4ccf31b5
@@ -232,6 +232,15 @@ def splits(
     if recipe.whole_blocks: return [j for j in range(1, decoder.n) if decoder.places[j - 1] != decoder.places[j]]
     return list(range(1, decoder.n + recipe.split_n))
 
+def shared_at(
+    n: int, # layers at work
+    recipe: Recipe,
+) -> tuple: # (j, k), or () while there is nothing to share
+    "The layers that pictures share with their partners, as far as the decoder has grown."
+    j, k = recipe.shared or (n + 1, 0)
+    return (j, min(k or n, n)) if j <= n else ()
+
+# %% ../nbs/18_automodulator.ipynb #b426182a
 def step_encoder(
     model: Automodulator,
     x: Tensor, # (B, C, S, S) real pictures; with shared layers, B/2 pictures and then their partners
@@ -247,14 +256,6 @@ def step_encoder(
                                shared_at(model.decoder.n, recipe), lambda_x if recipe.pairs_instead else recipe.lambda_inv, recipe.pairs_instead)
     loss.backward()
     return terms | dict(grad_phi=torch.nn.utils.get_total_norm([p.grad for p in model.encoder.parameters() if p.grad is not None]))
-
-def shared_at(
-    n: int, # layers at work
-    recipe: Recipe,
-) -> tuple: # (j, k), or () while there is nothing to share
-    "The layers that pictures share with their partners, as far as the decoder has grown."
-    j, k = recipe.shared or (n + 1, 0)
-    return (j, min(k or n, n)) if j <= n else ()
 
 # %% ../nbs/18_automodulator.ipynb #a915eb1e
 def step_decoder(
