@@ -23,7 +23,9 @@ def codes_of(
     shape = tuple(getattr(source, "shape", ()))
     if len(shape) != 4 and shape[1:] != (model.code,):
         raise ValueError(f"a source is pictures (B, C, S, S) or codes (B, {model.code}), not {shape or type(source).__name__}: of one picture or code make x[None]")
-    return model.encode(source) if len(shape) == 4 else model.read_codes(source)
+    if len(shape) == 4: return model.encode(source)
+    if not source.is_floating_point(): raise ValueError(f"codes of type {source.dtype}: give floats, such as `encode` makes")
+    return source
 
 def unnamed(
     decoder, # a `Decoder`

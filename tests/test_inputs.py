@@ -84,7 +84,7 @@ HOSTILE = { # name of the file: its bytes, and what is said of it
     "eps.png": (EPS, "PostScript is not read: convert it to JPEG or PNG"), "page.eps": (EPS, "convert it to JPEG or PNG"), "page without suffix": (EPS, "convert it"),
     "old page.eps": (b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 30, len(EPS)) + bytes(18) + EPS, "PostScript is not read"),
     "phone.heic": (HEIC, "HEIC is not read: convert it to JPEG or PNG"), "renamed.jpg": (HEIC, "HEIC is not read"), "phone without suffix": (HEIC, "HEIC is not read"),
-    "new.jxl": (b"\xff\x0a", "convert it"), "drawing.svg": (b"<svg/>", "convert it"), "camera.dng": (png(32, 32, 32), "a camera's raw file is not read: convert it"),
+    "new.jxl": (b"\xff\x0a", "convert it"), "drawing.svg": (b"<svg/>", "convert it"), "old.xbm": (b"#define a_width 32\n#define a_height 32\nstatic char a_bits[] = {" + b"0x00," * 128 + b"};", "convert it"), "camera.dng": (png(32, 32, 32), "a camera's raw file is not read: convert it"),
     "letter.jpg": (b"Dear sir,", "convert it to JPEG or PNG"), "cut.png": (png(64, 64, 64)[:50], "damaged"), "empty.png": (b"", "convert it"),
     "81 million.png": (png(9_000, 9_000), "too many pixels, 64 million at most: make it smaller"), "177 million.png": (png(13_300, 13_300), "too many pixels"),
     "225 million.png": (png(15_000, 15_000), "too many pixels"), "bomb.gif": (gif(30_000, 30_000), "too many pixels"), "bomb.jpg": (jpeg(60_000, 60_000), "too many pixels"),
