@@ -83,16 +83,7 @@ def read(
         if low >= 0 and high > 0 and not whole: warnings.warn("no value of these pictures is below 0: if they are in [0, 1], give 2 * x - 1, or bytes (uint8)", stacklevel=4)
     return x.to(next(self.parameters()))
 
-# %% ../nbs/18_automodulator.ipynb #88b21680
-@patch
-@torch.no_grad()
-def encode(
-    self: Automodulator,
-    x: Tensor, # (B, channels, size, size) in [-1, 1], or bytes
-) -> Tensor: # (B, code) unit codes
-    "phi(x), without gradients."
-    return self.encoder(self.read(x))
-
+# %% ../nbs/18_automodulator.ipynb #1afe7acf
 @patch
 def read_codes(
     self: Automodulator,
@@ -103,6 +94,16 @@ def read_codes(
     if shape[-1:] != (self.code,) or shape[:-2] not in ((), (self.decoder.n,)) or len(shape) < 2: raise ValueError(f"codes are a tensor (B, {self.code}), or ({self.decoder.n}, B, {self.code}) with one for each layer, not {shape or type(z).__name__}: of one code make z[None]")
     if not z.is_floating_point() or not z.isfinite().all(): raise ValueError(f"codes of type {z.dtype}{' with NaN or infinite numbers' * z.is_floating_point()}: give floats, such as `encode` makes")
     return z.to(next(self.parameters()))
+
+# %% ../nbs/18_automodulator.ipynb #88b21680
+@patch
+@torch.no_grad()
+def encode(
+    self: Automodulator,
+    x: Tensor, # (B, channels, size, size) in [-1, 1], or bytes
+) -> Tensor: # (B, code) unit codes
+    "phi(x), without gradients."
+    return self.encoder(self.read(x))
 
 @patch
 @torch.no_grad()

@@ -114,8 +114,6 @@ def repeats(
     return again
 
 # %% ../nbs/20_patterns.ipynb #caaab09b
-ATTEMPTS = 32 # to draw a pattern that is not taken; where less than half of all are given out, a few are enough
-
 def draw_patterns(
     n: int,
     layers: tuple = LAYERS, # (channels, active channels) of each layer
@@ -126,7 +124,6 @@ def draw_patterns(
     avoid: Patterns = None, # that must not be drawn
 ) -> Patterns: # n different ones, the same for the same seed, whatever n and the device
     "Patterns for pictures 0, ..., n - 1 (Patterns, section 2)."
-    if n < 0: raise ValueError(f"{n} patterns cannot be drawn: ask for none or more")
     (first, k), *others = layers
     if first % clusters or k > first // clusters: raise ValueError(f"{first} channels cannot be shared among {clusters} clusters with {k} active: choose a divisor of {first}, {first // k} at most")
     if clusters > 1 and labels is None: raise ValueError(f"{clusters} clusters, but no labels: say of which cluster each picture is")
@@ -137,12 +134,10 @@ def draw_patterns(
     index, attempt = torch.arange(n, device=device), 0
     active = _draw(seed, index, bounds, widths, 0, labels)
     known = [a.long() for a in avoid.active] if old else [a[:0] for a in active]
-    while (again := repeats([torch.cat(a) for a in zip(known, active)])[old:]).any():
-        if attempt == ATTEMPTS:
-            active = _settle(seed, torch.cat(active, 1), torch.cat(known, 1), widths, labels).split([k for _, k in widths], 1)
-            break
+    while (again := repeats([torch.cat(a) for a in zip(known, active)])[old:]).any() and attempt < ATTEMPTS:
         attempt += 1
         for a, new in zip(active, _draw(seed, index[again], bounds, widths, attempt, None if labels is None else labels[again])): a[again] = new
+    if again.any(): active = _settle(seed, torch.cat(active, 1), torch.cat(known, 1), widths, labels).split([k for _, k in widths], 1)
     return Patterns(active, [m for m, _ in layers])
 
 # %% ../nbs/20_patterns.ipynb #bbe839a9
@@ -152,6 +147,8 @@ def _draw(seed, index, bounds, widths, attempt, labels):
     return [first if labels is None else first + labels.to(index.device)[:, None] * widths[0][0], *others]
 
 # %% ../nbs/20_patterns.ipynb #e61e7f80
+ATTEMPTS = 32 # to draw a pattern that is not taken; where less than half of all are given out, a few are enough
+
 def _settle(seed, rows, known, widths, labels): # in a crowded space: keep what was drawn, or take the next that is free
     every = [sum(parts, ()) for parts in product(*(combinations(range(m), k) for m, k in widths))]
     order = random_draws(seed, torch.arange(len(every)), [2 ** 53], attempt=-1).flatten().argsort(stable=True).tolist()
