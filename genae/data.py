@@ -242,7 +242,7 @@ class Bank:
             raise ValueError(f"a bank holds uint8 pictures (N, 1 or 3, S, S), at least one, not {images.dtype} {tuple(images.shape)}")
         if factors is not None and (factors.shape[1:] != (len(FACTORS),) or not factors.is_floating_point()): raise ValueError(f"factors are floats (N, {len(FACTORS)}), not {factors.dtype} {tuple(factors.shape)}")
         for known in (factors, labels):
-            if known is not None and (not known.ndim or len(known) != len(images)): raise ValueError(f"{len(known)} rows of factors or labels for {len(images)} pictures")
+            if known is not None and len(known) != len(images): raise ValueError(f"{len(known)} rows of factors or labels for {len(images)} pictures")
         self.images, self.factors, self.labels, self.report = images, factors, labels, report or {}
     def __len__(self): return len(self.images)
     def __repr__(self): return f"Bank of {len(self):,} pictures {tuple(self.images.shape[1:])} on {self.images.device}"

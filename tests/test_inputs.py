@@ -22,7 +22,7 @@ from genae.core import rng
 from genae.data import Bank, _tell, folder, open_bank, open_picture, toyfaces
 from genae.deciphering import DecipheringAutoencoder
 from genae.mixing import conditional, edit, interpolate, mix
-from genae.patterns import draw_patterns, repeats
+from genae.patterns import ATTEMPTS, draw_patterns, random_draws, repeats
 from genae.widgets import read_picture
 
 POSIX = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="pipes, sockets and alarms are POSIX's")
@@ -262,6 +262,16 @@ def test_a_crowded_space_keeps_clusters_and_what_is_avoided(labels, alarm):
     assert not repeats(some.active).any() and torch.equal(some.active[0][:, 0].long() // 4, labels)
     others = draw_patterns(60, layers, seed=1, avoid=some)
     assert not repeats([torch.cat(a) for a in zip(some.active, others.active)]).any()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_where_there_is_room_patterns_are_what_they_always_were(seed):
+    "Trained models know their patterns by the seed alone: whoever is equal to an earlier one draws again, and nothing else."
+    drawn, attempt = random_draws(seed, torch.arange(60), [120]), 0
+    while (again := repeats([drawn])).any():
+        attempt += 1
+        drawn[again] = random_draws(seed, torch.arange(60)[again], [120], attempt)
+    assert 1 < attempt < ATTEMPTS and torch.equal(draw_patterns(60, ((120, 1),), seed).active[0].long(), drawn)
 
 
 # ---------------------------------------------------------------- pictures and codes for the models
