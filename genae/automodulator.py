@@ -70,13 +70,30 @@ def read(
     x: Tensor, # (B, channels, size, size); float in [-1, 1], or uint8
 ) -> Tensor: # the same, float in [-1, 1], in the precision and on the device of the model
     "Pictures as the encoder wants them, or an error that says what to do."
+    import warnings
     if not isinstance(x, Tensor) or x.ndim != 4: raise ValueError(f"pictures are a tensor of shape (B, {self.channels}, {self.size}, {self.size}), not {getattr(x, 'ndim', 'a ' + type(x).__name__)}{'-dimensional' if isinstance(x, Tensor) else ''}: of one picture make x[None]")
     if x.shape[1] == 1: x = x.expand(-1, self.channels, -1, -1)
     if x.shape[1:] != (self.channels, self.size, self.size): raise ValueError(f"this model reads pictures of shape {(self.channels, self.size, self.size)}, not {tuple(x.shape[1:])}: resize them, or drop their extra channels, first")
-    if x.dtype == torch.uint8: x = to_float(x)
+    whole = x.dtype == torch.uint8
+    if whole: x = to_float(x)
     if not x.is_floating_point(): raise ValueError(f"pictures of type {x.dtype}: give bytes (uint8), or floats in [-1, 1]")
-    if len(x) and not x.abs().max() <= 1.01: raise ValueError(f"pictures with values from {x.min().item():g} to {x.max().item():g}: give floats in [-1, 1], or bytes (uint8)")
+    if len(x):
+        low, high = map(float, x.detach().aminmax())
+        if not -1.01 <= low <= high <= 1.01: raise ValueError(f"pictures with values from {low:g} to {high:g}: give floats in [-1, 1], none of them NaN, or bytes (uint8)")
+        if low >= 0 and high > 0 and not whole: warnings.warn("no value of these pictures is below 0: if they are in [0, 1], give 2 * x - 1, or bytes (uint8)", stacklevel=4)
     return x.to(next(self.parameters()))
+
+# %% ../nbs/18_automodulator.ipynb #1afe7acf
+@patch
+def read_codes(
+    self: Automodulator,
+    z: Tensor, # (B, code), or (N, B, code)
+) -> Tensor: # the same, in the precision and on the device of the model
+    "Codes as the decoder wants them, or an error that says what to do."
+    shape = tuple(z.shape) if isinstance(z, Tensor) else ()
+    if shape[-1:] != (self.code,) or shape[:-2] not in ((), (self.decoder.n,)) or len(shape) < 2: raise ValueError(f"codes are a tensor (B, {self.code}), or ({self.decoder.n}, B, {self.code}) with one for each layer, not {shape or type(z).__name__}: of one code make z[None]")
+    if not z.is_floating_point() or not z.isfinite().all(): raise ValueError(f"codes of type {z.dtype}{' with NaN or infinite numbers' * z.is_floating_point()}: give floats, such as `encode` makes")
+    return z.to(next(self.parameters()))
 
 # %% ../nbs/18_automodulator.ipynb #88b21680
 @patch
@@ -95,6 +112,7 @@ def decode(
     z: Tensor, # (B, code), or (N, B, code) with a code for each layer
 ) -> Tensor: # (B, channels, size, size) in [-1, 1]
     "theta(z), without gradients, clamped to the range of pictures."
+    z = self.read_codes(z)
     return (self.decoder.decode(z) if z.ndim == 3 else self.decoder(z)).clamp(-1, 1)
 
 # %% ../nbs/18_automodulator.ipynb #57cbc0e1
@@ -113,6 +131,7 @@ def sample(
     generator: torch.Generator, # the same generator gives the same pictures
 ) -> Tensor: # (n, channels, size, size) in [-1, 1]
     "New pictures, from codes drawn on the sphere."
+    if n < 1: raise ValueError(f"{n} pictures cannot be drawn: ask for 1 or more")
     z = sample_sphere(n, self.code, generator)
     return self.decode(z.to(next(self.parameters())))
 

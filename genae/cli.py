@@ -86,7 +86,7 @@ def read_pictures(
     n: int = None, # of each folder at most so many, evenly spaced
 ) -> tuple: # (B, 3, size, size) floats in [-1, 1], and their names
     "Pictures of any size and format, as the upright central square of each."
-    from PIL import Image
+    from genae.data import _text, open_picture
     pictures, names = [], []
     for place in [places] if isinstance(places, (str, Path)) else places or []:
         path = Path(place)
@@ -94,10 +94,10 @@ def read_pictures(
             bank = folder(path, size, n=n)
             pictures, names = pictures + [*bank.images], names + bank.report["names"]
             continue
-        if not path.exists(): raise ValueError(f"{path} does not exist")
+        if not path.exists(): raise ValueError(f"{_text(path)} does not exist")
         try:
-            with Image.open(path) as im: pictures.append(square(im, size))
-        except Exception as e: raise ValueError(f"{path} cannot be read as a picture ({type(e).__name__}: {e})") from None
+            with open_picture(path) as im: pictures.append(square(im, size))
+        except Exception as e: raise ValueError(f"{_text(path)} cannot be read as a picture ({type(e).__name__}: {e})") from None
         names.append(path.name)
     if not pictures: raise ValueError("no pictures: give one or more files, or a folder, with --images")
     return to_float(torch.stack(pictures)), names

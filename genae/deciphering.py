@@ -162,11 +162,12 @@ def decipher(
     of: str = "known", # whose statistics: "known" or "new" patterns'; or "batch", with fresh noise, as in the public code: pictures then depend on each other
 ) -> Tensor: # (B, channels, size, size) in [-1, 1]
     "The pictures of patterns, each a function of its pattern alone."
-    if patterns.channels != tuple(n for n, _ in self.layers): raise ValueError(f"patterns of {patterns.channels} channels given, {tuple(n for n, _ in self.layers)} needed")
     return self._decode(self._latent(patterns, of), of)
 
 @patch
 def _latent(self: DecipheringAutoencoder, patterns, of):
+    if not isinstance(patterns, Patterns): raise ValueError(f"patterns are `Patterns`, as `patterns` and `new_patterns` give, not a {type(patterns).__name__}")
+    if patterns.channels != tuple(n for n, _ in self.layers): raise ValueError(f"patterns of {patterns.channels} channels given, {tuple(n for n, _ in self.layers)} needed")
     noise = torch.randn(len(patterns), *self.noise.shape[1:], device=self.noise.device) if of == "batch" else self.noise.expand(len(patterns), -1, -1, -1)
     with statistics(self, of): return self.net.encode(noise, patterns.to(self.noise.device).masks())
 
@@ -206,6 +207,7 @@ def sample(
     of: str = "new", # see `decipher`
 ) -> Tensor: # (n, channels, size, size) in [-1, 1]
     "New pictures, from new patterns."
+    if n < 1: raise ValueError(f"{n} pictures cannot be drawn: ask for 1 or more")
     return self.decipher(self.new_patterns(n, generator), of)
 
 @patch
@@ -218,6 +220,7 @@ def interpolate(
     of: str = "known", # see `decipher`
 ) -> Tensor: # (B * n, channels, size, size), to be shown in n columns
     "Straight ways between what the encoder makes of two patterns."
+    if n < 1 or len(a) != len(b): raise ValueError(f"{n} pictures on the ways from {len(a)} to {len(b)} patterns: ask for 1 or more, and give as many ends as beginnings")
     z_a, z_b = self._latent(a, of), self._latent(b, of)
     path = torch.lerp(z_a[:, None], z_b[:, None], torch.linspace(0, 1, n, device=z_a.device)[:, None])
     return self._decode(path.flatten(0, 1), of)

@@ -20,9 +20,11 @@ def codes_of(
     source: Tensor, # pictures (B, C, S, S), or codes (B, d)
 ) -> Tensor: # (B, d) unit codes
     "Pictures are encoded, codes stay as they are."
-    if source.ndim == 4: return model.encode(source)
-    if source.ndim != 2 or source.shape[1] != model.code:
-        raise ValueError(f"a source is pictures (B, C, S, S) or codes (B, {model.code}), not {tuple(source.shape)}: of one picture or code make x[None]")
+    shape = tuple(getattr(source, "shape", ()))
+    if len(shape) != 4 and shape[1:] != (model.code,):
+        raise ValueError(f"a source is pictures (B, C, S, S) or codes (B, {model.code}), not {shape or type(source).__name__}: of one picture or code make x[None]")
+    if len(shape) == 4: return model.encode(source)
+    if not source.is_floating_point(): raise ValueError(f"codes of type {source.dtype}: give floats, such as `encode` makes")
     return source
 
 def unnamed(
@@ -41,6 +43,8 @@ def mix(
     rest: Tensor = None, # source of the layers that `parts` does not name
 ) -> Tensor: # (B, C, S, S) in [-1, 1]
     "Decode with the early layers obeying one picture and the late layers another (paper, section 3.2, Fig. 2b)."
+    if not parts and rest is None: raise ValueError("nothing to mix: name scales or ranges of layers, such as {'coarse': x}, or give `rest`")
+    if odd := [k for k in parts if not isinstance(k, str) and not (isinstance(k, tuple) and len(k) == 2)]: raise ValueError(f"parts {odd}: name a scale, or layers as a pair (i, j)")
     codes = {k: codes_of(model, s) for k, s in parts.items()}
     if rest is not None: codes |= dict.fromkeys(unnamed(model.decoder, parts), codes_of(model, rest))
     n = max(len(z) for z in codes.values())
@@ -98,6 +102,7 @@ def conditional(
     generator: torch.Generator, # of the codes
 ) -> Tensor: # (n, C, S, S) in [-1, 1]
     "Hold some layers to pictures or codes; one random code drives all the others (eq. 19.3; paper, section 3.2, Fig. 2b)."
+    if n < 1: raise ValueError(f"{n} pictures cannot be drawn: ask for 1 or more")
     return mix(model, parts, rest=sample_sphere(n, model.code, generator).to(next(model.parameters())))
 
 # %% ../nbs/19_mixing.ipynb #7435b28f
@@ -110,6 +115,7 @@ def interpolate(
 ) -> Tensor: # (B * n, C, S, S), to be shown in n columns
     "Pictures on the way from one to another (eq. 19.5)."
     z_a, z_b = codes_of(model, a), codes_of(model, b)
+    if n < 1 or len(z_a) != len(z_b): raise ValueError(f"{n} pictures on the ways from {len(z_a)} to {len(z_b)}: ask for 1 or more, and give as many ends as beginnings")
     path = slerp(z_a[:, None], z_b[:, None], torch.linspace(0, 1, n).to(z_a))
     return mix(model, {layers or (1, model.decoder.n): path.flatten(0, 1)}, rest=z_a.repeat_interleave(n, 0))
 
@@ -142,6 +148,7 @@ def edit(
 ) -> Tensor: # (B, C, S, S) in [-1, 1]
     "Add an attribute to pictures, at some layers only (eq. 19.7; paper, section 4, Fig. 5b)."
     z = codes_of(model, x)
+    if vector.shape[-1:] != (model.code,): raise ValueError(f"an attribute is a vector ({model.code},), not {tuple(vector.shape)}: see `attribute`")
     return mix(model, {layers or (1, model.decoder.n): normalize(z + strength * vector)}, rest=z)
 
 # %% ../nbs/19_mixing.ipynb #7d7ffdc6

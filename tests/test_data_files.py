@@ -301,7 +301,6 @@ def test_cache_is_used(place, tmp_path, counted):
     quarters().save(place / "a.png")
     first, second = (open_bank(place, root=tmp_path) for _ in range(2))
     assert len(counted) == 1 and torch.equal(first.images, second.images) and first.report == second.report
-    assert oct(next((tmp_path / "banks").iterdir()).stat().st_mode)[-3:] == "644" or sys.platform == "win32"
 
 
 def add(p): plain((9, 9, 9)).save(p / "new.png")
