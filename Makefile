@@ -31,7 +31,7 @@ test: .venv/dev ## run every lesson offline, then pytest; as another processor w
 	GENAE_LOG=.nbdev_test.log pytest
 
 lab: .venv/dev ## open the book in JupyterLab
-	@jupyter lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
+	@jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 docs: .venv/dev $(MATHJAX) ## the website, in docs/_build/html
 	@python docs/prep.py

@@ -26,6 +26,9 @@ from .layers import LARGE_WIDTHS, PAPER_WIDTHS
 from .robust import AdaptiveLoss
 from .sphere import sample_sphere
 
+# %% ../nbs/18_automodulator.ipynb #0aead51f
+import warnings
+
 # %% ../nbs/18_automodulator.ipynb #23f9c8ad
 class Automodulator(nn.Module):
     "An encoder and a style-modulated decoder that were trained against each other (paper, section 3)."
@@ -426,6 +429,9 @@ def finished(
 ) -> Automodulator: # the averaged model, in evaluation mode; `.log` and `.about` tell of its run
     "What a run leaves."
     best = engine.parts["average"].net.eval()
+    if best.size != (size := best.settings["size"]): # so few steps that they jumped over a phase
+        warnings.warn(f"the run ended at {best.size} of {size} pixels: the layers beyond are untrained; train longer")
+        for net in (best.encoder, best.decoder): net.grow(size, 1.)
     best.log, best.about = engine.log, dict(recipe=asdict(recipe), pictures_seen=engine.seen, steps=engine.done, seed=seed)
     return best
 

@@ -220,7 +220,7 @@ def run(
             self.done, self.seen = self.done + 1, self.seen + n
             self._note(terms, bar, self.done % note_every == 0 or self.seen >= self.total)
             if self.done % save_every == 0: self.save()
-            if minutes and t: bar.total = round(self.seen / t)
+            if minutes: bar.total = None; bar.set_description_str(f"{min(self._progress(minutes, began), 1):.0%}", refresh=False) # how many pictures fit into the minutes is not known
             bar.update(n)
     self.save()
     return self.log

@@ -252,6 +252,28 @@ def _wire(mixer, parts): # let the controls do what they say
     parts["upload"].observe(receive, "value")
     for name in (*SCALES, "split"): parts[name].observe(refresh, "value")
 
+# %% ../nbs/40_widgets.ipynb #99d5c318
+def _guard(name): # HTML: a file that is too large is not sent, since a server drops the line on it
+    said = f"{FILE_LIMIT // 2**20} MB are the most: make it smaller first."
+    code = f"""document.addEventListener('click', e => {{
+      if (!e.target.closest('.{name} .widget-upload')) return;
+      const proto = HTMLInputElement.prototype, click = proto.click;
+      proto.click = function () {{ // of the input that the button opens, which is not in the page
+        proto.click = click;
+        this.addEventListener('change', e => {{
+          const large = [...this.files].find(f => f.size > {FILE_LIMIT});
+          if (!large) return;
+          e.stopImmediatePropagation();
+          const line = document.querySelector('.{name} [role=status]');
+          line.textContent = large.name + ' was not added: {said}';
+          line.style.color = '#b00020';
+        }}, {{capture: true, once: true}});
+        click.call(this);
+      }};
+    }}, true)"""
+    return f'<img src="data:," hidden alt="" onerror="{html.escape(code)}">' # scripts in HTML put in later are not run, this is
+
+
 # %% ../nbs/40_widgets.ipynb #464209a5
 @patch
 def widget(
@@ -264,11 +286,12 @@ def widget(
     parts |= dict(split=w.IntRangeSlider(value=self.first.cuts, min=0, max=n, description="split", style=wide, layout=dict(width="auto"),
                                          tooltip="the last layer that obeys the coarse picture, and the last that obeys the middle one"),
                   upload=w.FileUpload(accept=".png,.jpg,.jpeg,.webp", description="Add a picture", layout=dict(width="200px", margin="12px 0")),
-                  image=w.Image(format="png"), said=w.HTML(), style=w.HTML(layout=dict(display="none")))
+                  image=w.Image(format="png"), said=w.HTML(), style=w.HTML(layout=dict(display="none")), guard=w.HTML(layout=dict(display="none")))
     controls = w.VBox([*(parts[k] for k in (*SCALES, "split", "upload", "said"))], layout=dict(flex="1 1 440px", max_width="560px", margin="0 24px 12px 0"))
-    box = w.Box([controls, w.Box([parts["image"]], layout=dict(flex="2 1 440px")), parts["style"]], layout=dict(flex_flow="row wrap", align_items="flex-start"))
+    box = w.Box([controls, w.Box([parts["image"]], layout=dict(flex="2 1 440px")), parts["style"], parts["guard"]], layout=dict(flex_flow="row wrap", align_items="flex-start"))
     parts["name"] = f"mixer-{box.model_id[:8]}"
     box.add_class(parts["name"])
+    parts["guard"].value = _guard(parts["name"])
     for scale in SCALES: parts[scale].add_class(f"{parts['name']}-{scale}")
     _wire(self, parts)
     box.parts = parts

@@ -1,6 +1,7 @@
 "StyleMixer: its picture is a function of its state, and a browser shows that picture."
 import base64
 import io
+import json
 import os
 import shutil
 import socket
@@ -351,6 +352,23 @@ def test_the_page_is_for_a_class(page):
         box = page.locator(part).first.bounding_box()
         assert box["x"] >= 0 and box["y"] >= 0 and box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 800, part
     assert not page.get_by_text("Exercises").is_visible() and not page.get_by_text("Traceback").count()
+
+
+def test_the_page_answers_a_file_that_is_too_large(page):
+    "The browser looks at its size and sends nothing; a server that got it would close the line, and later uploads would be lost."
+    before = page.evaluate(READ)
+    choose(page, bytes(FILE_LIMIT + 1), "<b>holiday</b>.png")
+    said = page.get_by_role("status", name="").filter(has_text="10 MB are the most")
+    said.wait_for()
+    assert said.inner_text() == "<b>holiday</b>.png was not added: 10 MB are the most: make it smaller first." and page.evaluate(READ) == before
+    choose(page, encoded(noise(80, 80)) + bytes(FILE_LIMIT - 30_000), "large.png") # nearly as large as allowed, with the envelope larger than tornado's own limit
+    page.get_by_role("radio", name=f"coarse: picture {len(twin().pictures) + 2}").wait_for(state="attached")
+
+
+def test_the_server_lets_through_what_the_browser_does():
+    "With the envelope of a message."
+    config = json.loads((ROOT / "voila.json").read_text())
+    assert config["Voila"]["tornado_settings"]["websocket_max_message_size"] > FILE_LIMIT + 2**20
 
 
 def test_visitors_do_not_export_the_package(page): assert written() == page.before
