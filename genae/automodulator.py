@@ -136,7 +136,9 @@ def from_pretrained(
 ) -> Automodulator: # ready to use, `.about` tells of its run
     "Open weights by name or path; nothing is ever unpickled."
     def stage(model, tree):
-        for net in (model.encoder, model.decoder): net.grow(*tree["stage"])
+        size, alpha_fade = tree["stage"]
+        if not 0 <= alpha_fade <= 1: raise ValueError(f"its stage is {alpha_fade} of a fade")
+        for net in (model.encoder, model.decoder): net.grow(size, alpha_fade)
     model, _ = open_model(cls, "automodulator", name_or_path, stage)
     return model.to(device).eval()
 

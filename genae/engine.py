@@ -167,7 +167,7 @@ def open_model(
         model.about = tree["about"]
         if then: then(model, tree)
     except Exception as e:
-        why = " ".join(str(e).split())[:300]
+        why = " ".join(str(e).partition("Exception raised from")[0].split())[:300] # without torch's own traceback
         raise ValueError(f"{path} does not fit this version of genae: {why if isinstance(e, (ValueError, RuntimeError)) else f'{type(e).__name__} {why}'}") from None
     return model, tree
 

@@ -26,7 +26,7 @@ from genae.engine import Engine, load_state, locked, save_state
 CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
 BANK = toyfaces(32, 8, 1)
 EIGHT = replace(automodulator.RECIPES["class"], phases=tuple(replace(p, batch=8) for p in automodulator.RECIPES["class"].phases), model=dict(widths=(4, 4), code=4))
-CIPHER = replace(deciphering.RECIPES["class"], layers=((4, 1),), model=dict(widths=(4, 8), latent=4, neck=4), batch=8)
+CIPHER = replace(deciphering.RECIPES["class"], layers=((8, 3),), model=dict(widths=(8, 8), latent=4, neck=4), batch=8)
 
 
 def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
@@ -96,7 +96,7 @@ def open_header(path):
 
 HARM = { # what happens to the folder: what is said, and the step it goes on from; None is a refusal
     half_files: ("", 25), gone: ("", 20), log_gone: ("", 25),
-    cut: ("damaged", 20), empty: ("damaged", 20), not_finite: ("tally.n is not finite", 25), one_value: ("checksum is another", 20), no_checkpoint: ("is no checkpoint", 25),
+    cut: ("damaged", 20), empty: ("damaged", 20), not_finite: ("tally.n is not finite", 20), one_value: ("checksum is another", 20), no_checkpoint: ("is no checkpoint", 20),
     log_line: ("line 2 cannot be read", 25), log_rows: ("line 1 cannot be read", 25), log_bytes: ("line 1 cannot be read", 25),
     flip_both: ("Delete checkpoint.safetensors and checkpoint.previous.safetensors to begin anew", None), stranger: ("another kind of run", None),
 }
@@ -165,18 +165,27 @@ def test_a_folder_is_locked_while_it_runs(tmp_path):
     go(tally(tmp_path), pictures=2)
 
 
+RACE = """import sys
+from dataclasses import replace
+from genae import automodulator
+from genae.data import toyfaces
+r = automodulator.RECIPES["class"]
+r = replace(r, phases=tuple(replace(p, batch=8) for p in r.phases), model=dict(widths=(4, 4), code=4))
+try: automodulator.train(toyfaces(32, 8, 1), r, 240, seed=int(sys.argv[1]), folder=sys.argv[2], quiet=True).save(sys.argv[2] + "/model.safetensors")
+except ValueError as e: sys.exit(str(e))
+"""
+
+
 def test_two_processes_at_once(tmp_path):
     script = tmp_path / "race.py"
-    script.write_text("import sys, time\nfrom test_runs import *\nfrom genae.engine import Engine\nseed, folder = int(sys.argv[1]), sys.argv[2]\n@plain_errors\ndef genae_race():\n"
-                      "    model = automodulator.train(BANK, EIGHT, 800, seed=seed, folder=folder, quiet=True)\n    model.save(folder + '/model.safetensors')\ngenae_race()\n")
-    env = os.environ | CALM | dict(PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-    racers = [subprocess.Popen([sys.executable, script, str(seed), tmp_path / "run"], stderr=subprocess.PIPE, text=True, env=env) for seed in (0, 1)]
+    script.write_text(RACE)
+    racers = [subprocess.Popen([sys.executable, script, str(seed), tmp_path / "run"], stderr=subprocess.PIPE, text=True, env=os.environ | CALM) for seed in (0, 1)]
     errors = [p.communicate(timeout=120)[1] for p in racers]
     assert sorted(p.returncode for p in racers) == [0, 1], errors
     first = [p.returncode for p in racers].index(0)
     refused = errors[1 - first]
     assert refused.count("\n") == 1 and ("in use by process" in refused or f"seed is {first} there and {1 - first} here" in refused), refused
-    want = automodulator.train(BANK, EIGHT, 800, seed=first, quiet=True).state_dict()
+    want = automodulator.train(BANK, EIGHT, 240, seed=first, quiet=True).state_dict()
     assert same(load_state(tmp_path / "run" / "model.safetensors")["weights"], want)
 
 
@@ -197,7 +206,7 @@ def test_a_killed_process_holds_nothing(tmp_path):
 
 OTHERS = {"pictures is 64 there and 72 here": dict(pictures=72), "seed is 0 there and 1 here": dict(seed=1), "the training pictures are others": dict(bank=toyfaces(32, 8, 2)),
           "size is 8 there and 16 here": dict(bank=toyfaces(32, 16, 1)), "recipe.fall": dict(recipe=lambda r: replace(r, fall=.123)), "recipe is one of its own there and class here": dict(recipe="class"),
-          "minutes is None there and 1 here": dict(minutes=1), "settings": dict(depth=2)}
+          "minutes is None there and 1 here": dict(minutes=1), "settings": dict(blur=False)}
 
 
 @pytest.mark.parametrize("book, recipe", [(automodulator, EIGHT), (deciphering, CIPHER)], ids=["automodulator", "deciphering"])
@@ -206,7 +215,7 @@ def test_train_refuses_another_run(book, recipe, tmp_path):
     first = book.train(BANK, recipe, **run).state_dict()
     assert same(first, book.train(BANK, recipe, **run).state_dict()) # the same goes on, here from its end
     for said, other in OTHERS.items():
-        if book is deciphering and ("size" in said or "depth" in other): continue # this recipe has no other size, and its network no depth
+        if book is deciphering and ("size" in said or "blur" in other): continue # this recipe has no other size, and its network no blur
         other = dict(other)
         bank, r = other.pop("bank", BANK), other.pop("recipe", recipe)
         if bank is not BANK and bank.size == 16: r = replace(EIGHT, model=dict(widths=(4, 4, 4), code=4))
@@ -256,8 +265,8 @@ def test_files_are_as_private_as_the_umask_says(mask, mode, tmp_path):
 
 # ---- weights of strangers
 
-def automodulator_file(path): Automodulator(8, 4, (4, 4)).save(path, "of a test")
-def cipher_file(path): DecipheringAutoencoder(8, ((4, 1),), 8, widths=(4, 8), latent=4, neck=4).save(path, "of a test")
+def automodulator_file(path): Automodulator(8, 4, (4, 4)).save(path, data="a test")
+def cipher_file(path): DecipheringAutoencoder(8, ((4, 1),), 8, widths=(4, 8), latent=4, neck=4).save(path, data="a test")
 FILES = dict(automodulator=(Automodulator, automodulator_file), deciphering=(DecipheringAutoencoder, cipher_file))
 
 
