@@ -20,7 +20,7 @@ from .data import Bank
 from .adain import AdaIN
 from .decoder import Decoder
 from .encoder import Encoder
-from .engine import Ema, Engine, falling, open_model, save_state
+from .engine import Ema, Engine, above_zero, falling, open_model, save_state, settings_of
 from .growing import PAPER_PHASES, REFERENCE_PHASES, Phase, Stage, as_seen, fit, grow, stage_at
 from .layers import LARGE_WIDTHS, PAPER_WIDTHS
 from .robust import AdaptiveLoss
@@ -157,8 +157,11 @@ def from_pretrained(
     device: str = "cpu",
 ) -> Automodulator: # ready to use, `.about` tells of its run
     "Open weights by name or path; nothing is ever unpickled."
-    model, state = open_model(cls, "automodulator", name_or_path)
-    for net in (model.encoder, model.decoder): net.grow(*state["stage"])
+    def stage(model, tree):
+        size, alpha_fade = tree["stage"]
+        if not 0 <= alpha_fade <= 1: raise ValueError(f"its stage is {alpha_fade} of a fade")
+        for net in (model.encoder, model.decoder): net.grow(size, alpha_fade)
+    model, _ = open_model(cls, "automodulator", name_or_path, stage)
     return model.to(device).eval()
 
 # %% ../nbs/18_automodulator.ipynb #597d7444
@@ -451,8 +454,10 @@ def train(
     if isinstance(recipe, str):
         if recipe not in RECIPES: raise ValueError(f"recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
         recipe = RECIPES[recipe]
+    above_zero(pictures=pictures, minutes=minutes)
     torch.manual_seed(seed)
     engine = trainer(Automodulator(bank.size, **recipe.model | settings), bank, recipe, pictures, seed, folder, partners)
+    if folder: engine.settings = settings_of("automodulator", bank.images, recipe, RECIPES, pictures=pictures, minutes=minutes, seed=seed, settings=settings or None)
     engine.resume()
     engine.run(pictures or sum(p.images for p in fit(recipe.phases, bank.size)), minutes, quiet=quiet)
     return finished(engine, recipe, seed)

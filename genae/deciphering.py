@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .ciphernet import CipherNet
 from .core import rng
 from .data import Bank
-from .engine import Ema, Engine, falling, open_model, save_state
+from .engine import Ema, Engine, above_zero, falling, open_model, save_state, settings_of
 from .patterns import LAYERS, Patterns, cluster_pictures, draw_patterns, new_labels
 from .perceptual import Perceptual, lpips, small_perceptual
 
@@ -434,7 +434,9 @@ def train(
     "Train a deciphering autoencoder on a bank of pictures."
     if isinstance(recipe, str) and recipe not in RECIPES: raise ValueError(f"recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    above_zero(pictures=pictures, minutes=minutes)
     engine = begin(bank, recipe, pictures, seed, folder, **settings)
+    if folder: engine.settings = settings_of("deciphering", bank.images, recipe, RECIPES, pictures=pictures, minutes=minutes, seed=seed, settings=settings or None)
     engine.resume()
     engine.run(engine.total, minutes, quiet=quiet)
     return finished(engine, recipe, seed)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import tool
 from genae.automodulator import CLASS_PHASES
-from genae.cli import fingerprint, open_data
+from genae.cli import open_data
 from genae.core import rng, show
 from genae.data import draw, random_factors
-from genae.engine import load_state, shipped
+from genae.engine import checkpoints, fingerprint, load_state, shipped
 from genae.growing import fit, stage_at
 from house import ROOT
 
@@ -58,8 +58,8 @@ def end(process):
 
 
 def progress(folder):
-    path = folder / "checkpoint.safetensors"
-    return load_state(path)["seen"] / PICTURES if path.exists() else 0.
+    found = checkpoints(folder) # for a moment there may be the former one alone
+    return load_state(found[0])["seen"] / PICTURES if found else 0.
 
 
 def stop(process, folder, part, number, later=0.):
@@ -68,7 +68,7 @@ def stop(process, folder, part, number, later=0.):
     while process.poll() is None and reached < part:
         time.sleep(.05)
         try: reached = progress(folder)
-        except ValueError: pass # safetensors opens a file twice by its name, and a newer one was put in its place in between
+        except (ValueError, OSError): pass # safetensors opens a file twice by its name, and a newer one was put in its place in between
     time.sleep(later)
     process.send_signal(number)
     said, errors = process.communicate(timeout=60)
@@ -232,7 +232,7 @@ def furnish(place):
     settings = dict(model="automodulator", data="toyfaces", size=16, recipe="class", pictures=None, minutes=None, seed=0)
     (place / "held" / "run.json").write_text(json.dumps(dict(run=settings)))
     (place / "torn" / "run.json").write_text('{"run": {"model"')
-    (place / "broken" / "run.json").write_text(json.dumps(dict(run=settings | dict(size=8, training_pictures=fingerprint(open_data("toyfaces", 8, 0)[0])))))
+    (place / "broken" / "run.json").write_text(json.dumps(dict(run=settings | dict(size=8, training_pictures=fingerprint(open_data("toyfaces", 8, 0)[0].images)))))
     (place / "broken" / "checkpoint.safetensors").write_bytes(weights[:len(weights) // 2])
 
 
@@ -278,6 +278,6 @@ def test_demo(tmp_path):
     "As `make demo` calls it, but short."
     r = tool("genae_demo", "--out", "demo", "--size", 8, "--pictures", 64, cwd=tmp_path, env=CALM)
     assert r.returncode == 0 and "Traceback" not in r.stderr, r.stderr
-    wanted = {"mixing_coarse.png", "mixing_fine.png", "reconstructions.png", "samples.png", "model.safetensors", "run.json"}
+    wanted = {"mixing_coarse.png", "mixing_fine.png", "reconstructions.png", "samples.png", "model.safetensors", "run.json", ".lock"}
     assert {p.name for p in (tmp_path / "demo").iterdir()} == wanted
     assert "--out demo" in (ROOT / "Makefile").read_text() and "@genae_demo" in (ROOT / "Makefile").read_text()
