@@ -282,7 +282,7 @@ def training_step(
         x_hat = model.net(noise, masks, told(s, reach))
         with torch.no_grad(): goal = distance.embed(x)
         away = distance.embed(x_hat) - goal
-    terms = dict(distance=away.float().square().sum(1).mean(), pixels=(x_hat.float() - x).square().mean())
+    terms = dict(distance=away.to(x.dtype).square().sum(1).mean(), pixels=(x_hat.to(x.dtype) - x).square().mean())
     loss = terms["distance"] + recipe.lambda_pixels * terms["pixels"]
     optimiser.zero_grad()
     loss.backward()

@@ -4,7 +4,7 @@ A small run in double precision stands beside a textbook's: losses by torch.dist
 AdamW and averages by their formulas. Each switch is a row: with it on, the package still agrees with the textbook, and the
 textbook with it on does not agree with the textbook with it off."""
 import math
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -30,7 +30,7 @@ class Doubles(Bank):
     "Pictures in double precision; `asked` are the indices of the last batch."
     def batch(self, index, *a, **k):
         self.asked = index
-        return super().batch(index, *a, **k).double()
+        return ((super().batch(index, *a, **k).double() + 1) * 127.5).round() / 127.5 - 1
 
 
 @pytest.fixture(autouse=True)
@@ -328,3 +328,219 @@ def test_every_switch_of_the_automodulator_has_a_row():
     rows = {ALIAS.get(k, k) for k in LOSSES} | set(STEPS) - {"none"} | {"whole_blocks", "hold_colours", "stale_shapes", "scrambled", "pool", "half_life", "average_by_step"}
     rows |= {"split_n", "flip"} & AUTO
     assert AUTO - rows == {"phases", "model"} # of tests/test_schedules.py
+
+
+# ---------------------------------------------------------------- deciphering
+
+def stub(smallest=8, seed=5):
+    "Stands in for a judge whose weights must be fetched."
+    g = rng(seed)
+    stages = [nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 5, 3, 1, 1)]
+    with torch.no_grad():
+        for p in [p for s in stages for p in s.parameters()]: p.copy_(torch.randn(p.shape, generator=g) * .3)
+    return Perceptual(stages, [torch.linspace(.1, 1, 4), torch.linspace(1, .1, 5)], "a stub", smallest=smallest).double()
+
+
+def judged(x, y, judge): # the distance of two pictures, place by place (eq. 21.2)
+    total = 0.
+    for i, (stage, a, b) in enumerate(zip(judge.stages, *(features(p, judge) for p in (x, y)))):
+        a, b = (f / (f.square().sum(0, keepdim=True) + 1e-10).sqrt() for f in (a, b))
+        total = total + (getattr(judge, f"weight{i}")[0] * (a - b) ** 2).sum(0).mean()
+    return total
+
+
+def features(p, judge):
+    f, out = F.interpolate(p[None], size=max(p.shape[-1], judge.smallest), mode="bilinear", align_corners=False), []
+    for stage in judge.stages: out.append(f := stage(f))
+    return [f[0] for f in out]
+
+
+SMALL = dict(widths=(8, 8, 16), latent=4, neck=4)
+CIPHER = deciphering.Recipe(layers=((8, 2), (8, 3)), model=SMALL, stages=(deciphering.Stage(2, 2, .5), deciphering.Stage(2, 0)), batch=4, lr=2e-3, shift_lr=5e-4, decay=.3, reaches=True, mirror=False,
+                            distance="stub", enlarge=16, lambda_pixels=0., fall=0., average=.9, library=False)
+
+
+@pytest.fixture
+def judges(monkeypatch):
+    "Distances by name, none of which is fetched; what was asked for."
+    asked = []
+    def lpips(net, smallest): return asked.append((net, smallest)) or stub(smallest, dict(alex=5, vgg=6)[net])
+    monkeypatch.setattr(deciphering, "lpips", lpips)
+    monkeypatch.setattr(deciphering, "small_perceptual", lambda: asked.append("small") or stub(8, 7))
+    return asked
+
+
+@pytest.fixture(scope="module")
+def bank(): return Doubles(toyfaces(9, size=8, seed=4).images)
+
+
+def ran(bank, recipe, pictures=None, seed=2):
+    "The engine of a run that is over."
+    engine = deciphering.begin(bank, recipe, pictures, seed=seed)
+    engine.model0 = deepcopy(engine.parts["model"])
+    engine.asked = []
+    def step(t, inner=engine.step):
+        n, terms = inner(t)
+        engine.asked.append(bank.asked)
+        return n, terms
+    engine.step = step
+    engine.run(engine.total, quiet=True, note_every=1)
+    return engine
+
+
+def moved(p, right): # a picture to the right, by loops; what is missing is reflected
+    S, out = p.shape[-1], torch.empty_like(p)
+    for w in range(S):
+        i = abs(w - right)
+        out[..., w] = p[..., i if i < S else 2 * (S - 1) - i]
+    return out
+
+
+def heard(s, reach): # the shift as the fingers of 64 clocks, sines and then cosines
+    r = 50 + 50 * s / reach if reach else 50.
+    angles = [r * 10_000 ** (-k / 63) for k in range(64)]
+    return torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+
+
+def deciphered(net, noise, rows, words):
+    f = noise
+    for stage, row in zip(net.encoder, rows): f = stage(f) * row[:, :, None, None]
+    z = torch.cat([net.to_latent(net.encoder[-1](f).flatten(1)), net.shift(words)], 1)
+    return net.decoder(net.begin(net.from_latent(z).view(len(z), *net.start)))
+
+
+def textbook_run(engine, bank, recipe, judge, steps, seed=2):
+    "The run once more, as one would write it: weights, averaged weights, losses."
+    model, g = engine.model0, rng(seed)
+    net = model.net.train()
+    table, pixels = model.patterns(), bank.images.double() / 127.5 - 1
+    B = min(recipe.batch, len(bank))
+    per_epoch, whole = len(bank) // B, sum(s.epochs for s in recipe.stages)
+    epochs, average, losses, stage_was = steps / per_epoch, None, [], None
+    for step in range(steps):
+        epoch, starts = step // per_epoch, [sum(s.epochs for s in recipe.stages[:k]) / whole * epochs for k in range(len(recipe.stages))]
+        stage = max(k for k, start in enumerate(starts) if step / per_epoch >= start - 1e-9)
+        if stage != stage_was: moments, average, taken, stage_was = {}, None, 0, stage
+        own = recipe.stages[stage]
+        rise, e = own.warmup * own.epochs / whole * epochs, int(step / per_epoch - starts[stage] + 1e-9)
+        decay = recipe.decay if not rise else recipe.decay * min(1., (e if recipe.reaches else min(e, math.ceil(rise) - 1)) / rise)
+        slow = 1 - .95 * max(0., (step / steps - 1 + recipe.fall) / recipe.fall) if recipe.fall else 1.
+        i, turned = engine.asked[step].tolist(), recipe.mirror and epoch % 2 == 1
+        shift = torch.randint(-own.shift, own.shift + 1, (B, 1), generator=g)[:, 0].tolist()
+        noise, x, rows = torch.randn(B, 3, 8, 8, generator=g), [], [torch.zeros(B, n) for n, _ in recipe.layers]
+        for b, k in enumerate(i):
+            p = pixels[k].flip(-1) if turned else pixels[k]
+            x.append(moved(p, shift[b]))
+            for layer, active in enumerate(table.active):
+                for c in active[k].tolist(): rows[layer][b, recipe.layers[layer][0] - 1 - c if turned and layer == len(rows) - 1 else c] = 1.
+        y = deciphered(net, noise, rows, torch.stack([heard(s, own.shift) for s in shift]))
+        loss = sum(judged(a, b, judge) for a, b in zip(x, y)) / B + recipe.lambda_pixels * ((torch.stack(x) - y) ** 2).mean()
+        losses.append(loss.item())
+        grads = dict(zip(names := dict(net.named_parameters()), torch.autograd.grad(loss, names.values())))
+        taken += 1
+        with torch.no_grad():
+            for k, p in names.items(): # AdamW
+                m, v = moments.get(k, (torch.zeros_like(p),) * 2)
+                m, v = moments[k] = .9 * m + .1 * grads[k], .999 * v + .001 * grads[k] ** 2
+                lr = slow * (recipe.shift_lr if k.startswith("shift.") else recipe.lr)
+                p.sub_(lr * decay * p).sub_(lr * (m / (1 - .9 ** taken)) / ((v / (1 - .999 ** taken)).sqrt() + 1e-8))
+            keep = min(recipe.average, 1 - 1 / taken)
+            if recipe.library: keep = 0. if taken == 1 else 1. # of so short a run: a copy of the first step, until the eleventh
+            average = [p.clone() if not keep else keep * a + (1 - keep) * p for a, p in zip(average or names.values(), names.values())]
+    return [p.detach() for p in net.parameters()], average, losses
+
+
+def agree(engine, book): # Adam divides by roots of small squares
+    parts = (engine.parts["model"].net, book[0]), (engine.parts["average"].net, book[1])
+    return all(torch.allclose(a, b, rtol=1e-6, atol=1e-7) for net, want in parts for a, b in zip(net.parameters(), want, strict=True))
+
+
+RUNS = dict( # switch: values, judge's seed and size
+    none=({}, {}), mirror=(dict(mirror=True), {}), reaches=(dict(reaches=False), {}), library=(dict(library=True), {}), lambda_pixels=(dict(lambda_pixels=3.), {}),
+    distance=(dict(distance="lpips-vgg"), dict(seed=6)), small=(dict(distance="toyfaces-small"), dict(seed=7, smallest=8)), enlarge=(dict(enlarge=24), dict(smallest=24)),
+    decay=(dict(decay=.9), {}), lr=(dict(lr=5e-3), {}), shift_lr=(dict(shift_lr=4e-3), {}), fall=(dict(fall=.8), {}), average=(dict(average=.3), {}), batch=(dict(batch=3), {}),
+    layers=(dict(layers=((8, 1), (8, 5))), {}), model=(dict(model=SMALL | dict(clusters=4)), {}), stages=(dict(stages=(deciphering.Stage(1, 1), deciphering.Stage(2, 3, .9))), {}))
+
+
+@pytest.mark.parametrize("switch", RUNS)
+def test_a_run_of_the_cipher(bank, judges, switch):
+    values, judge = RUNS[switch]
+    off = replace(CIPHER, distance="lpips-alex")
+    on = replace(off, **values)
+    engine = ran(bank, on, 8 * on.batch)
+    book = textbook_run(engine, bank, on, stub(**dict(smallest=16) | judge), 8)
+    assert engine.done == 8 and agree(engine, book)
+    assert switch == "none" or not agree(ran(bank, off, 32), book)
+    assert judges[0] == dict(distance=("vgg", 16), small="small", enlarge=("alex", 24)).get(switch, ("alex", 16))
+
+
+@pytest.mark.parametrize("name", deciphering.RECIPES)
+def test_a_recipe_of_the_cipher(bank, judges, name):
+    "Both stages of each recipe with all its switches, narrow and short."
+    recipe = deciphering.RECIPES[name]
+    clusters = dict(clusters=4) if "clusters" in recipe.model else {}
+    recipe = replace(recipe, layers=((8, 1), (8, 3)), model=SMALL | clusters, batch=4, enlarge=16)
+    engine = ran(bank, recipe, 8 * 4)
+    judge = stub(8, 7) if recipe.distance == "toyfaces-small" else stub(16)
+    assert agree(engine, textbook_run(engine, bank, recipe, judge, 8)) and engine.parts["order"].stage == 1
+    model = deciphering.finished(engine, recipe, 2)
+    assert model.clusters == clusters.get("clusters", 1) and model.sample(3, rng(0)).isfinite().all()
+
+
+def test_clusters():
+    dark, light = torch.zeros(5, 3, 8, 8, dtype=torch.uint8), torch.full((4, 3, 8, 8), 250, dtype=torch.uint8)
+    bank = Bank(torch.cat([dark, light]) + torch.randint(5, (9, 3, 8, 8), generator=rng(0)).to(torch.uint8))
+    settings = SMALL | dict(clusters=2)
+    engine = deciphering.begin(bank, replace(CIPHER, distance="toyfaces-small", model=settings))
+    model = engine.parts["model"]
+    assert model.labels[:5].unique().numel() == model.labels[5:].unique().numel() == 1 and model.labels[0] != model.labels[8]
+    for patterns, labels in ((model.patterns(), model.labels), (model.new_patterns(40, rng(1)), None)):
+        group = patterns.active[0].long() // 4 # of the eight channels of the first layer, four for each cluster
+        assert (group == group[:, :1]).all() and (labels is None or torch.equal(group[:, 0], labels.long()))
+    assert .2 < (group[:, 0] == model.labels[8]).double().mean() < .7 # as often as in training, 4 of 9
+    free = DecipheringAutoencoder(8, CIPHER.layers, 40, **SMALL).patterns().active[0].long() // 4
+    assert (free != free[:, :1]).any()
+
+
+class OnGpu(torch.Tensor):
+    "A picture that says that it lies on a GPU."
+    is_cuda = True
+
+
+def test_bfloat16(bank):
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+    model, kinds = DecipheringAutoencoder(8, CIPHER.layers, 9, **SMALL), []
+    model.net.to_latent.register_forward_hook(lambda m, i, o: kinds.append(o.dtype))
+    sgd = torch.optim.SGD(model.net.parameters(), 0.)
+    for kind in (OnGpu, torch.Tensor):
+        for sixteen in (False, True):
+            x = bank.batch(torch.arange(4)).float().as_subclass(kind)
+            deciphering.training_step(model, x, model.patterns(4).masks(), 1, stub().float(), replace(CIPHER, bfloat16=sixteen), sgd, rng(0))
+    assert kinds == [torch.float32, torch.bfloat16, torch.float32, torch.float32] # on a GPU, where the recipe says so
+    assert {k: r.bfloat16 for k, r in deciphering.RECIPES.items()} == {"paper": False, "reference": False, "class": True, "lpips": True}
+
+
+class OnCard:
+    "The tensor of a bank that says that it lies on a GPU."
+    device = torch.device("cuda")
+    def __init__(self, t): self.t = t
+    def __getattr__(self, name): return getattr(self.t, name)
+
+
+def test_compiled(bank, judges, monkeypatch):
+    done, card = [], copy(bank)
+    card.images = OnCard(bank.images)
+    monkeypatch.setattr(deciphering.CipherNet, "compile", lambda net: done.append("net"))
+    monkeypatch.setattr(torch, "compile", lambda f: done.append("judge") or f)
+    for cls in (DecipheringAutoencoder, Perceptual): monkeypatch.setattr(cls, "to", lambda m, device: m)
+    monkeypatch.setattr(deciphering, "rng", lambda seed, device="cpu": rng(seed))
+    for compiled in (True, False):
+        done.clear()
+        deciphering.trainer(DecipheringAutoencoder(8, CIPHER.layers, 9, **SMALL), card, replace(CIPHER, distance="lpips-alex", compiled=compiled))
+        assert done == (["net", "judge"] if compiled else [])
+    assert {k: r.compiled for k, r in deciphering.RECIPES.items()} == {"paper": False, "reference": False, "class": True, "lpips": True}
+
+
+def test_every_switch_of_the_cipher_has_a_row():
+    assert {f.name for f in fields(deciphering.Recipe)} == set(RUNS) - {"none", "small"} | {"bfloat16", "compiled"}
