@@ -59,10 +59,11 @@ BASE = automodulator.Recipe(
     **{k: v for k, v in dict(norm_j=False, split_n=False, shared=(), lambda_inv=1., pairs_instead=False, flip=False, pose=0).items() if k in AUTO})
 
 
-def walked(faces, recipe, steps=1, t=0., **model):
+def walked(faces, recipe, steps=1, t=0., dull=False):
     "Steps of a small model in evaluation mode, so that its networks are functions of their weights, and what was drawn and shown in each."
     torch.manual_seed(0)
-    net = Automodulator(16, code=4, widths=(6, 5, 4), depth=(1, 2), **model)
+    net = Automodulator(16, code=4, widths=(6, 5, 4), depth=(1, 2))
+    for p in net.decoder.to_picture.parameters() if dull else (): p.data.mul_(.01) # made-up pictures are nearly grey, and their codes near to each other
     engine = automodulator.trainer(net, faces, recipe, seed=1)
     net.eval()
     if "styles_optimiser" in engine.parts: engine.parts["styles_optimiser"].param_groups[0]["lr"] = recipe.phases[0].lr # else its own
@@ -526,6 +527,7 @@ class OnCard:
     device = torch.device("cuda")
     def __init__(self, t): self.t = t
     def __getattr__(self, name): return getattr(self.t, name)
+    def __len__(self): return len(self.t)
 
 
 def test_compiled(bank, judges, monkeypatch):
