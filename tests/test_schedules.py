@@ -72,9 +72,10 @@ def test_phases_and_fade_by_pictures_seen(faces):
 
 
 def test_a_longer_run_is_the_same_run_stretched(faces):
-    engine = automodulator.trainer(Automodulator(16, code=4, widths=(6, 5, 4)), faces, replace(BASE, phases=PHASES), 192)
-    run = watched(engine, lambda: (engine.parts["model"].size, engine.parts["model"].encoder.alpha_fade), pictures=192)
-    assert run == [(s, (8, 1.) if s < 64 else (16, min(1., (s - 64) / 64))) for s in [*range(0, 64, 8), *range(64, 192, 4)]]
+    phases = tuple(replace(p, batch=8) for p in PHASES)
+    engine = automodulator.trainer(Automodulator(16, code=4, widths=(6, 5, 4)), faces, replace(BASE, phases=phases), 144)
+    run = watched(engine, lambda: (engine.parts["model"].size, engine.parts["model"].encoder.alpha_fade), pictures=144)
+    assert run == [(s, (8, 1.) if s < 48 else (16, min(1., (s - 48) / 48))) for s in range(0, 144, 8)]
 
 
 def test_real_pictures_are_faded_in(faces):
