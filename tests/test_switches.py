@@ -160,7 +160,7 @@ def textbook(run, recipe):
     return phi, theta
 
 
-NARROW = dict(phases=(replace(STILL[0], margin=1e-3),)) # the divergences differ by more than its half
+NARROW = dict(phases=(replace(STILL[0], margin=.6),)) # the divergences differ by more than its half, and by less than the whole
 LOSSES = dict(none=({}, {}, ""), # switch: values, what they need to be seen, whose gradient they may change
     lambda_x=(dict(lambda_x=7.), {}, "phi"), lambda_real=(dict(lambda_real=.7), {}, "phi"), lambda_joint=(dict(lambda_joint=.7), {}, "phi"), ceiling=(dict(ceiling=True), NARROW, "phi"),
     stable_x=(dict(stable_x=1.5), {}, "phi"), distance=(dict(distance="robust"), {}, "phi"), L2=(dict(distance="L2"), {}, "phi"), floor=(dict(floor=.5), dict(distance="robust"), "phi"),
@@ -183,7 +183,7 @@ def test_a_loss(faces, switch):
         with torch.no_grad(): assert torch.allclose(now.distance(now.shown[0][0], now.shown[0][0] * .5), charbonnier(now, on)(now.shown[0][0], now.shown[0][0] * .5), **NEAR)
         return
     for got, want, net in zip(now.grads[-1], textbook(now, on), ("phi", "theta")): assert alike(got, want), f"{switch}: the gradient of {net}"
-    if switch == "ceiling": assert now.terms[0]["kl_real"] - now.terms[0]["kl_fake"] > 1e-3 / 2
+    if switch == "ceiling": assert .3 < now.terms[0]["kl_real"] - now.terms[0]["kl_fake"] < .6
     if switch == "pairs": assert equal([now.shown[-1][0][:4].flip(-1)], [now.shown[-1][0][4:]])
     if switch == "mixed": assert len(was.draws[0].z_b) == 2 and len(now.draws[0].z_b) == 4 == 2 * len(now.draws[1].z_b)
     if switch == "mixed_theta": assert len(was.draws[1].z_b) == 2 and len(now.draws[1].z_b) == 4 == 2 * len(now.draws[0].z_b)
