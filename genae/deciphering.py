@@ -69,11 +69,13 @@ class Recipe:
     fall: float = 0. # last part of the run in which the learning rate falls to a twentieth (ours)
     average: float = .99995 # decay of the averaged weights at each step
     library: bool = False # the averaging as the public code's library does it
+    bfloat16: bool = True # on a GPU both networks compute in sixteen bits (ours)
+    compiled: bool = True # on a GPU both networks are compiled (ours)
 
 # %% ../nbs/23_deciphering.ipynb #41de80ac
 RECIPES = {
-    "paper": Recipe(model=dict(clusters=32)),
-    "reference": Recipe(model=dict(clusters=32), reaches=False, mirror=True, library=True),
+    "paper": Recipe(model=dict(clusters=32), bfloat16=False, compiled=False),
+    "reference": Recipe(model=dict(clusters=32), bfloat16=False, compiled=False, reaches=False, mirror=True, library=True),
     "class": Recipe(((32, 1), (64, 4), (128, 8)), dict(widths=(32, 64, 128, 256), latent=64, neck=32), (Stage(200, 2, .4), Stage(100, 0)), batch=64, distance="toyfaces-small", lambda_pixels=3., average=.998, fall=.5),
 }
 RECIPES["lpips"] = replace(RECIPES["class"], distance="lpips-alex", enlarge=64) # for other pictures than drawn faces
@@ -95,12 +97,12 @@ class LibraryEma(Ema):
     "The average as the public code's library makes it (ema-pytorch with update_every 10; eq. 23.4)."
     def update(self, net, images):
         self.seen += 1
-        if self.seen % 10: return
+        if self.seen % 10 != 1: return
         t = self.seen - 101
-        decay = min(.99995, 1 - (1 + t) ** (-2 / 3)) if t > 0 else 0.
+        decay = min(2 ** (-images / self.half_life), 1 - (1 + t) ** (-2 / 3)) if t > 0 else 0.
         with torch.no_grad():
             for mine, its in zip(self.net.state_dict().values(), net.state_dict().values()):
-                mine.lerp_(its, 1 - decay) if mine.is_floating_point() else mine.copy_(its)
+                if mine.is_floating_point(): mine.lerp_(its, 1 - decay) # whole numbers stay as they were
 
 # %% ../nbs/23_deciphering.ipynb #ecc0133a
 class DecipheringAutoencoder(nn.Module):
@@ -279,11 +281,11 @@ def training_step(
     s = torch.randint(-reach, reach + 1, (len(x), model.net.axes), **draw)
     noise = torch.randn(x.shape, **draw)
     x = shifted(x, s) if reach else x
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda): # half the digits where a GPU is faster with them
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bfloat16 and x.is_cuda): # half the digits where a GPU is faster with them
         x_hat = model.net(noise, masks, told(s, reach))
         with torch.no_grad(): goal = distance.embed(x)
         away = distance.embed(x_hat) - goal
-    terms = dict(distance=away.float().square().sum(1).mean(), pixels=(x_hat.float() - x).square().mean())
+    terms = dict(distance=away.to(x.dtype).square().sum(1).mean(), pixels=(x_hat.to(x.dtype) - x).square().mean())
     loss = terms["distance"] + recipe.lambda_pixels * terms["pixels"]
     optimiser.zero_grad()
     loss.backward()
@@ -340,7 +342,7 @@ def trainer(
     half_life = order.batch * math.log(.5) / math.log(recipe.average)
     parts = dict(model=model, average=(LibraryEma if recipe.library else Ema)(model.net, half_life), optimiser=optimiser, order=order, generator=rng(seed, device))
     tables, distance = (model.patterns(), model.patterns().mirrored()), distance_of(recipe).to(device)
-    if device.type == "cuda":
+    if recipe.compiled and device.type == "cuda":
         model.net.compile()
         distance.embed = torch.compile(distance.embed)
     engine = Engine(lambda t: scheduled_step(t, bank, tables, recipe, pictures / order.per_epoch, distance, parts), parts, folder)
