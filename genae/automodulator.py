@@ -20,7 +20,7 @@ from .data import Bank
 from .adain import AdaIN
 from .decoder import Decoder
 from .encoder import Encoder
-from .engine import Ema, Engine, above_zero, falling, open_model, save_state, settings_of
+from .engine import Ema, Engine, above_zero, falling, fingerprint, open_model, save_state, settings_of
 from .growing import PAPER_PHASES, REFERENCE_PHASES, Phase, Stage, as_seen, fit, grow, stage_at
 from .layers import LARGE_WIDTHS, PAPER_WIDTHS
 from .robust import AdaptiveLoss
@@ -457,7 +457,7 @@ def train(
     above_zero(pictures=pictures, minutes=minutes)
     torch.manual_seed(seed)
     engine = trainer(Automodulator(bank.size, **recipe.model | settings), bank, recipe, pictures, seed, folder, partners)
-    if folder: engine.settings = settings_of("automodulator", bank.images, recipe, RECIPES, pictures=pictures, minutes=minutes, seed=seed, settings=settings or None)
+    if folder: engine.settings = settings_of("automodulator", bank.images, recipe, RECIPES, pictures=pictures, minutes=minutes, seed=seed, settings=settings or None, partners=fingerprint(partners.images) if partners else None)
     engine.resume()
     engine.run(pictures or sum(p.images for p in fit(recipe.phases, bank.size)), minutes, quiet=quiet)
     return finished(engine, recipe, seed)
