@@ -90,7 +90,7 @@ HOSTILE = { # name of the file: its bytes, and what is said of it
     "phone without suffix": (HEIC, "HEIC is not read"),
     "new.jxl": (b"\xff\x0a", "convert it"),
     "drawing.svg": (b"<svg/>", "convert it"),
-    "old.xbm": (b"#define a_width 32\n#define a_height 32\nstatic char a_bits[] = {" + b"0x00," * 128 + b"};", "convert it"),
+    "old.xbm": (b"#define im_width 32\n#define im_height 32\nstatic char im_bits[] = {\n" + b"0x00," * 127 + b"0x00\n};\n", "convert it"),
     "camera.dng": (png(32, 32, 32), "a camera's raw file is not read: convert it"),
     "letter.jpg": (b"Dear sir,", "convert it to JPEG or PNG"),
     "cut.png": (png(64, 64, 64)[:50], "damaged"),
