@@ -31,7 +31,7 @@ def describe(app, what, name, obj, options, lines):
     if what not in ("function", "method", "class"): return
     try: comments = docments(obj, returns=True)
     except (OSError, TypeError, ValueError): return
-    fields = [f":param {p}: {c}" for p, c in comments.items() if c and p not in ("self", "return")]
+    fields = [f":param {p.replace('_', chr(92) + '_')}: {c}" for p, c in comments.items() if c and p not in ("self", "return")] # with_ alone would be a link
     if what != "class" and comments.get("return"): fields.append(f":returns: {comments['return']}")
     if fields: lines += ["", *(f.replace("\n", " ").replace("*", r"\*").replace("`", "``").replace("|", r"\|") for f in fields)]
 

@@ -43,9 +43,9 @@ from .growing import fit
 from .mixing import factor_transfer, mix, mixing_grid
 
 # %% ../nbs/42_cli.ipynb #e730b88d
+import genae
 import math
 from fastcore.script import anno_parser
-from . import __version__
 
 # %% ../nbs/42_cli.ipynb #4db276b1
 def plain_errors(
@@ -88,7 +88,7 @@ def from_shell(
 ):
     "Call it with what the shell was given."
     parser = anno_parser(command, prog=command.__name__)
-    parser.add_argument("--version", action="version", version=f"{command.__name__} of genae {__version__}", help="show the version and exit")
+    parser.add_argument("--version", action="version", version=f"{command.__name__} of genae {genae.__version__}", help="show the version and exit")
     given = vars(parser.parse_args())
     return command(**{k: v for k, v in given.items() if k not in ("pdb", "xtra")}) # fastcore's own
 
@@ -282,9 +282,7 @@ def genae_mix(
     grid, named = images or scale, coarse or middle or fine
     if bool(grid) + bool(named) + bool(files) > 1: raise ValueError("give either pictures, or --coarse, --middle and --fine, or --images and --scale")
     net = open_model(model, "encode")
-    if grid:
-        x, columns = grid_of(net, images, scale or "coarse")
-        return write(x, out, columns)
+    if grid: x, columns = grid_of(net, images, scale or "coarse"); return write(x, out, columns)
     scales = list(net.decoder.scales())
     if files and len(files) > len(scales): raise ValueError(f"{len(files)} pictures for the scales {', '.join(scales)}: give no more, or --images for a grid")
     x = mixture(net, **dict(coarse=coarse, middle=middle, fine=fine) | dict(zip(scales, files or [])))

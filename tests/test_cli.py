@@ -188,7 +188,7 @@ WRONG = { # command and options: what the line must say
     "genae_reconstruct --images few/0.png tiny.png": "tiny.png cannot be read as a picture (ValueError: 4x4 pixels are too few",
     "genae_reconstruct --images empty": "holds no pictures",
     "genae_reconstruct --images few/0.png --model cut.safetensors": "damaged",
-    "genae_mix": "give --coarse",
+    "genae_mix": "give two or three pictures",
     "genae_mix --coarse few/0.png --fine nowhere.png": "nowhere.png does not exist",
     "genae_mix --coarse few/0.png --images few": "either",
     "genae_mix --images few --scale huge": "choose one of coarse, middle, fine",

@@ -44,6 +44,11 @@ def test_no_directive_is_left(site):
     for nb in notebooks(): assert not re.search(r"^#\s*\|", (site.parent / "docs" / "nb" / f"{nb.name}.ipynb").read_text().replace('"', "\n"), re.M), nb.name
 
 
+def test_parameters_keep_their_underscores(site):
+    html = (site / "nb" / "api.html").read_text()
+    assert "<strong>with_</strong>" in html and "<strong>name_or_path</strong>" in html
+
+
 @pytest.mark.parametrize("text, page", [
     ('A.\n\n<a id="eq-a"></a>\n$$ a \\tag{1.1} $$\n\nB.', "A.\n\n(eq-a)=\n$$ a \\tag{1.1} $$\n\nB."),
     ("A:\n$$ a $$\nB.", "A:\n\n$$ a $$\n\nB."),

@@ -1,10 +1,14 @@
 "README.md and its pictures are what docs/make_readme.py makes of the front page."
 import base64
+import os
+import re
+import subprocess
 import sys
 
 import nbformat
 import pytest
 from house import ROOT
+from PIL import Image
 from scratch import notebook
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -33,3 +37,11 @@ def test_conversion(tmp_path):
     assert pictures[name] == b"a picture" and name.startswith(PICTURES)
     assert text == ("# Title\n\nSee [01](nbs/01_data.ipynb), [below](#there) and [a page](https://a.org).\n\n"
                     f"![what the cell above shows]({name})\n\n```python\n1 + 1\n```\n\n    2\n")
+
+
+def test_the_script_of_the_readme_is_a_script(tmp_path):
+    script = re.search(r"^## In a script\n.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S | re.M)[1]
+    (tmp_path / "six.py").write_text(script)
+    r = subprocess.run([sys.executable, "six.py"], cwd=tmp_path, capture_output=True, text=True, env=os.environ | dict(PYTHONPATH=str(ROOT)))
+    assert r.returncode == 0, r.stderr
+    with Image.open(tmp_path / "faces.png") as im: assert min(im.size) > 200
