@@ -245,6 +245,7 @@ def settings_of(
     named = next((k for k, r in recipes.items() if r == recipe), None)
     return dict(model=model, size=images.shape[-1], recipe=named or asdict(recipe), **more, training_pictures=fingerprint(images))
 
+# %% ../nbs/17_engine.ipynb #3e5bc4e0
 def other(
     name: str, # of a setting
     there,
@@ -385,6 +386,7 @@ def _newest(self: Engine): # the state of the newest checkpoint that is whole; N
         return state
     if wrong: raise ValueError(f"{'; '.join(wrong)}. Delete {' and '.join(p.name for p in found)} to begin anew, or choose another folder (--out)")
 
+# %% ../nbs/17_engine.ipynb #eaa856ab
 def rows(
     path: Path, # of a log
     done: int, # steps
@@ -435,6 +437,7 @@ def above_zero(
     for name, v in numbers.items():
         if v is not None and not 0 < v < math.inf: raise ValueError(f"{name} is {v}: give a number above 0")
 
+# %% ../nbs/17_engine.ipynb #38b5a83d
 @patch
 @contextmanager
 def _undisturbed(self: Engine, pictures, minutes): # the folder is ours; a signal waits until the step is made and saved
@@ -473,6 +476,7 @@ def _note(self: Engine, terms, bar, keep): # a term that is no number ends the r
             with open(path, "a") as f: f.write(json.dumps(self.log[-1]) + "\n")
         except OSError as e: raise OSError(f"{path} could not be written ({e.strerror}); {self._left()}") from None
 
+# %% ../nbs/17_engine.ipynb #0d97db6a
 @patch
 def _rewrite_log(self: Engine): # what is ahead of the checkpoint, or of another run, is not ours
     path = self.folder and self.folder / "log.jsonl"
