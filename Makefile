@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab docs clean
+.PHONY: help demo test mutants lab docs clean
 
 PYTHON ?= python3
 THREADS ?= 1
@@ -29,6 +29,9 @@ test: .venv/dev ## run every lesson offline, then pytest; as another processor w
 	PYTHONPATH="$(CURDIR)/tests/strict" PYTHONUNBUFFERED=1 nbdev_test --n_workers 2 --timing --do_print 2>&1 | tee .nbdev_test.log \
 	  || echo "Some lessons failed; pytest will name them."; \
 	GENAE_LOG=.nbdev_test.log pytest
+
+mutants: .venv/dev ## hours: small wrong edits of every lesson's code, and whether lessons and tests notice; for less: make mutants ARGS="--module kl --limit 25"
+	@python tests/mutants.py $(ARGS)
 
 lab: .venv/dev ## open the book in JupyterLab
 	@jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -231,9 +231,9 @@ class Copy:
     "A copy of the tree in a temporary folder, in which one module at a time is a mutant."
     def __init__(self, root, folder):
         self.root, self.folder, self.tmp = Path(root), Path(folder) / "tree", Path(folder) / "tmp"
-        listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True).stdout.split("\n")
-        for name in listed or [str(p.relative_to(root)) for p in self.root.rglob("*")]:
-            if name and (self.root / name).is_file():
+        listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, capture_output=True, text=True).stdout.splitlines()
+        for name in listed or [str(p.relative_to(root)) for p in self.root.rglob("*")]: # without git, all there is
+            if (self.root / name).is_file():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.root / name, self.folder / name)
         self.tmp.mkdir()
@@ -269,16 +269,12 @@ def forked(f, cpu=None, wall=3_600):
         except AssertionError: rc = NOTICED
         finally: os._exit(rc)
     end = time.time() + wall
-    while True:
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-        if done: break
-        if time.time() > end:
-            os.killpg(pid, signal.SIGKILL)
-            _, status, usage = os.wait4(pid, 0)
-            break
-        time.sleep(.01)
-    try: os.killpg(pid, signal.SIGKILL) # what it has started and left
-    except ProcessLookupError: pass
+    try:
+        while not (done := os.wait4(pid, os.WNOHANG))[0] and time.time() < end: time.sleep(.01)
+    finally:
+        try: os.killpg(pid, signal.SIGKILL) # and what it has started and left
+        except ProcessLookupError: pass
+    _, status, usage = done if done[0] else os.wait4(pid, 0)
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else NOTICED, usage.ru_utime + usage.ru_stime
 
 
