@@ -230,6 +230,7 @@ def unproved(labels, ledger):
     for line in ledger: roads.setdefault(line["label"], set()).add(line["how"])
     for label in labels:
         if label not in roads: yield f"{label} is never checked"
+        elif roads[label] == {"invariance"}: yield f"{label} is checked by invariance only: one function beside itself also holds when both are wrong"
         elif LOSSES.match(label) and len(roads[label]) < 2: yield f"{label} is a loss and is checked by {', '.join(roads[label])} only"
     for label in roads:
         if label not in labels: yield f"{label} is checked but not defined in any notebook"

@@ -29,6 +29,8 @@ def test_measured(book, report):
     (["eq-a"], [line("eq-a")], ""),
     (["eq-a"], [], "never checked"),
     (["eq-a"], [line("eq-a"), line("eq-b")], "not defined"),
+    (["eq-a"], [line("eq-a", "invariance"), line("eq-a", "invariance")], "by invariance only"),
+    (["eq-a"], [line("eq-a", "invariance"), line("eq-a")], ""),
     (["eq-kl"], [line("eq-kl"), line("eq-kl")], "is a loss"),
     (["eq-kl"], [line("eq-kl"), line("eq-kl", "autograd")], ""),
     (["eq-l-phi"], [line("eq-l-phi")], "is a loss"),
