@@ -26,7 +26,7 @@ from genae.engine import Engine, load_state, locked, save_state
 CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
 BANK = toyfaces(32, 8, 1)
 EIGHT = replace(automodulator.RECIPES["class"], phases=tuple(replace(p, batch=8) for p in automodulator.RECIPES["class"].phases), model=dict(widths=(4, 4), code=4))
-CIPHER = replace(deciphering.RECIPES["class"], layers=((12, 4),), model=dict(widths=(12, 8), latent=4, neck=4), batch=8)
+CIPHER = replace(deciphering.RECIPES["class"], layers=((16, 3),), model=dict(widths=(16, 16), latent=8, neck=8), batch=8)
 
 
 def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
