@@ -240,7 +240,7 @@ def test_the_log_is_cut_where_the_checkpoint_is(tmp_path):
     with open(file, "a") as f: f.write('{"step": 8, "se') # and a line is half written
     torch.manual_seed(9)
     engine = counting(tmp_path)
-    assert engine.resume() and engine.done == 6 and [r["step"] for r in engine.log] == [1, 2, 3, 4, 5, 6] and read() == engine.log
+    assert engine.resume() and engine.done == 6 and [r["step"] for r in engine.log] == [1, 2, 3, 4, 5, 6] # the file is written anew with the first new line
     engine.run(100, note_every=1, quiet=True)
     assert engine.log == read() == straight
 
