@@ -17,7 +17,7 @@ export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' Makefile | expand -t 16
 
 demo: .venv/genae ## train on drawn faces and mix held-out ones; with your own pictures: make demo IMAGES=folder
 	@genae_demo $(if $(IMAGES),--images "$(IMAGES)") --out demo
@@ -30,7 +30,7 @@ test: .venv/dev ## run every lesson offline, then pytest; as another processor w
 	  || echo "Some lessons failed; pytest will name them."; \
 	GENAE_LOG=.nbdev_test.log pytest
 
-mutants: .venv/dev ## hours: small wrong edits of every lesson's code, and whether lessons and tests notice; for less: make mutants ARGS="--module kl --limit 25"
+mutants: .venv/dev ## hours: do lessons and tests notice small wrong edits of the code? ARGS="--module kl --limit 25" takes minutes
 	@python tests/mutants.py $(ARGS)
 
 lab: .venv/dev ## open the book in JupyterLab

@@ -448,7 +448,7 @@ def judge(nb, copy, results, name="after", limit=None, seed=0, lesson_only=False
         copy.put(module)
         if failed or any(m["id"] not in {*sum(lost.values(), []), *alive} for m in open_): raise SystemExit(f"{nb.name} fails as it is: nothing can be said about its mutants")
     if not lesson_only:
-        todo, seconds = [s for s in alive.values() if not s["tested"]], 0
+        todo, seconds = [alive[m["id"]] for m in chosen if m["id"] in alive and not alive[m["id"]]["tested"]], 0
         if names and todo:
             end, seconds = forked(lambda: tests(copy, names))
             if end != SURVIVED: raise SystemExit(f"{', '.join(names)} fail as they are: nothing can be said about the mutants of {module}")
