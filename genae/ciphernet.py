@@ -22,9 +22,9 @@ def masked(
 # %% ../nbs/22_ciphernet.ipynb #f577c4fb
 def clock(
     r: Tensor, # (B,) numbers between 0 and 100
-    n: int = 128, # fingers; even
+    n: int = 128, # entries, two for each hand; even
 ) -> Tensor: # (B, n): sines, then cosines
-    "A number as the fingers of many clocks (eq. 22.2; public code)."
+    "A number as the hands of many clocks, a sinusoidal embedding (eq. 22.2; public code)."
     omega = torch.exp(torch.arange(n // 2, device=r.device) * (-math.log(1e4) / (n // 2 - 1)))
     angle = r[:, None] * omega
     return torch.cat([angle.sin(), angle.cos()], 1)

@@ -39,11 +39,13 @@ CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
     "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is; shipped
     "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # as many steps, with fewer and with more pictures to learn
     "cipher-2048": ("toyfaces", 2048, 512 * 300, CIPHER),
+    "cipher-clusters": ("toyfaces", 512, 512 * 300, replace(CIPHER, model=CIPHER.model | dict(clusters=8))), # k-means clusters choose among the first layer's channels
+    "cipher-no-shift": ("toyfaces", 512, 512 * 300, replace(CIPHER, stages=tuple(replace(s, shift=0) for s in CIPHER.stages))),
     "cipher-lpips": ("toyfaces", 512, 512 * 300, REAL),
     "cipher-no-pixels": ("toyfaces", 512, 512 * 300, replace(REAL, lambda_pixels=0.)), # the paper's loss
     "cipher-fashion-mnist": ("fashion-mnist", 512, 512 * 300, REAL),
 }
-
+CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters")} # other pictures, patterns, weights and order
 
 def commit():
     return subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
@@ -153,4 +155,4 @@ if __name__ == "__main__":
     every = RUNS | CIPHERS
     names = sys.argv[1:] or [n for n in every if not (HERE / f"{n}.json").exists()]
     if unknown := set(names) - set(every): sys.exit(f"no run named {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
-    for name in names: (run if name in RUNS else run_cipher)(name)
+    for name in names: (run if name in RUNS else run_cipher)(name, int(name.endswith("-seed1")))
