@@ -33,7 +33,7 @@ from functools import wraps
 import torch
 from torch import nn
 from safetensors import SafetensorError
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
 from .automodulator import RECIPES, Automodulator, Recipe, finished, train, trainer
 from .core import pick_device, rng, show, to_float
 from .data import SETS, Bank, folder, open_bank, reader, square, toyfaces
@@ -524,7 +524,7 @@ def genae_train(
     model: Param("kind of model: automodulator or deciphering", str, opt=False, nargs="?") = "automodulator",
     data: str = "toyfaces", # toyfaces, fashion-mnist, cifar10, celeba, lsun, or a folder of pictures
     size: int = 32, # of the pictures, in pixels
-    recipe: str = "class", # class, paper or reference; for a cipher of other pictures than toyfaces: lpips
+    recipe: str = "class", # class; paper or reference, also by data set, such as paper:celeba-hq; for a cipher of other pictures than toyfaces: lpips
     pictures: int = None, # to be seen in the whole run; by default what fits into the minutes, or the recipe's own number
     minutes: float = None, # of training; ends the run if that comes first
     seed: int = 0,
@@ -552,7 +552,7 @@ def genae_demo(
     size: int = 16, # of the pictures, in pixels: 8, 16, 32 or more
     minutes: float = 4.5, # of training at most
     pictures: int = CLASS_PICTURES, # to be seen in training, at most
-    recipe: str = "class", # class, paper or reference
+    recipe: str = "class", # class; paper or reference, also by data set, such as paper:celeba-hq
     seed: int = 0,
     quiet: bool = False, # no progress bar
 ):
