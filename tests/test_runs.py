@@ -395,3 +395,12 @@ def test_signals_in_the_first_second(after, number, tmp_path):
     process.send_signal(number)
     said, errors = process.communicate(timeout=60)
     assert process.returncode in (-number, 128 + number) and "Traceback" not in errors, errors
+
+
+def test_written_through_before_the_rename(tmp_path, monkeypatch):
+    "What was written is on the disk before it takes the old file's name, and the name is on the disk before anybody is told."
+    did, flush, rename = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (did.append("folder" if os.path.isdir(f"/dev/fd/{number}") else "file"), flush(number))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (did.append("rename"), rename(a, b))[1])
+    save_state(tmp_path / "state.safetensors", dict(x=torch.zeros(3)))
+    assert did == ["file", "rename", "folder"]
