@@ -2,12 +2,14 @@
 
 The textbook shares with the package nothing but the weights: plain functions and loops, in double precision. Which layer comes where is
 derived here from the settings, never read from the network. All parameters are random, biases and strengths too, so that none can be left out."""
+import math
+
 import pytest
 import torch
-from genae.ciphernet import CipherNet
+from genae.ciphernet import CipherNet, clock, says
 from genae.decoder import Decoder
 from genae.encoder import Encoder
-from genae.layers import Blur, EqualConv2d, LayerNoise, sn_conv
+from genae.layers import Blur, EqualConv2d, LayerNoise, downsample, sn_conv
 from genae.perceptual import Perceptual
 from torch import nn
 from torch.nn import functional as F
@@ -71,6 +73,17 @@ def test_blur_by_loops():
                 for dj in (-1, 0, 1):
                     if 0 <= i + di < 4 and 0 <= j + dj < 5: want[..., i, j] += weights[di + 1] * weights[dj + 1] / 16 * x[..., i + di, j + dj]
     torch.testing.assert_close(Blur(3)(x), want, **NEAR)
+
+
+def test_a_convolution_begins_without_bias():
+    "And so do the canvas's copies: what is added is learned."
+    torch.manual_seed(0)
+    assert not any(m.bias.any() for m in (EqualConv2d(3, 4, 3), sn_conv(3, 4, 3), sn_conv(3, 4, 1)))
+
+
+@pytest.mark.parametrize("shape", ((1, 3, 5, 4), (1, 3, 4, 5), (3, 5, 4), (3, 4, 5)))
+def test_odd_numbers_are_not_halved(shape):
+    with pytest.raises(ValueError, match=f"{shape[-2]} by {shape[-1]} pixels cannot be halved"): downsample(torch.zeros(shape))
 
 
 def test_noise_is_independent():
@@ -230,6 +243,15 @@ def test_scales():
     assert d.grow(32).styles(dict(coarse=z[0], middle=z[1], fine=z[2]))[:, 0, 0].tolist() == [0, 0, 0, 0, 1, 2]
 
 
+def test_what_is_not_said_is_the_default():
+    torch.manual_seed(0)
+    e, d = Encoder(widths=(3, 3, 3, 3)), Decoder(widths=(3, 3, 3, 3))
+    assert e(torch.zeros(1, 3, 32, 32)).shape == (1, 16) and d(torch.zeros(1, 16)).shape == (1, 3, 32, 32)
+    assert not any("strength" in k for k, _ in d.named_parameters()) # no noise
+    assert Encoder(8, 4, (3, 3), channels=2)(torch.zeros(1, 2, 8, 8)).shape == (1, 4) and Decoder(8, 4, (3, 3), channels=2)(torch.zeros(1, 4)).shape == (1, 2, 8, 8)
+    with pytest.raises(ValueError, match="canvas='zeros': choose"): Decoder(8, 4, (3, 3), canvas="zeros")
+
+
 # ---------------------------------------------------------------- deciphering network
 
 def cipher(net, noise, masks, r, train):
@@ -284,6 +306,30 @@ def test_ciphernet(train, axes):
     for k in range(3): # each mask counts
         other = [1 - m if i == k else m for i, m in enumerate(masks)]
         assert (cipher(net, noise, other, r, train) - want).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("n", (4, 10))
+def test_sinusoids_of_any_length(n):
+    want = [[fn(r / 1e4 ** (k / (n // 2 - 1))) for fn in (math.sin, math.cos) for k in range(n // 2)] for r in (0., 50., 99.5)]
+    torch.testing.assert_close(clock(torch.tensor([0., 50., 99.5]), n), torch.tensor(want), **NEAR)
+
+
+def test_shares_of_the_variance():
+    "Means of squares around means, divided by how many there are; and no graph is kept of it."
+    torch.manual_seed(0)
+    net = shaken(CipherNet(16, (2, 4, 8, 16), latent=5, neck=3)).eval() # the smallest picture that four stages halve
+    masks, noise = [(torch.rand(3, n) < .5) * 1. for n in (2, 4, 8)], torch.randn(2, 3, 16, 16)
+    one = lambda p, q: net(noise[q:q + 1], [m[p:p + 1] for m in masks], torch.tensor([[50.]]))[0].detach()
+    y = [[one(p, q) for q in range(2)] for p in range(3)]
+    means = [(a + b) / 2 for a, b in y]
+    pattern = sum((m - sum(means) / 3) ** 2 for m in means).mean() / 3
+    rest = sum((y[p][q] - means[p]) ** 2 for p in range(3) for q in range(2)).mean() / 6
+    calls = []
+    net.register_forward_hook(lambda m, i, o: calls.append(o.requires_grad))
+    assert says(net, masks, noise) == pytest.approx(dict(pattern=(pattern / (pattern + rest)).item(), noise=(rest / (pattern + rest)).item()), rel=1e-6)
+    assert calls and not any(calls)
+    with pytest.raises(ValueError, match="size=24"): CipherNet(24, (2, 4, 8, 16))
+    with pytest.raises(ValueError, match="size=8"): CipherNet(8, (2, 4, 8, 16))
 
 
 # ---------------------------------------------------------------- perceptual distance

@@ -14,7 +14,7 @@ from genae.core import rng
 from genae.data import toyfaces
 from genae.deciphering import DecipheringAutoencoder, Order, Stage, norms_of
 from genae.engine import Engine, load_state, save_state
-from genae.growing import Phase
+from genae.growing import BATCHES, REFERENCE_PHASES, Phase, fit, stage_at
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,28 @@ def twentieth(t, fall): return 1. if t < 1 - fall else 1 - .95 * (t - (1 - fall)
 
 
 # ---------------------------------------------------------------- the automodulator
+
+def test_the_last_phase_goes_on():
+    phases = (Phase(8, 20., 0.), Phase(16, 20., 10.))
+    assert [stage_at(phases, s) for s in (0., 19.5, 20., 25., 30., 45., 1e9)] == [
+        (phases[0], 1.), (phases[0], 1.), (phases[1], 0.), (phases[1], .5), (phases[1], 1.), (phases[1], 1.), (phases[1], 1.)]
+
+
+def test_schedules_of_the_public_code():
+    "Thousands of pictures from size to size, and to the end; batches of a GPU."
+    ends = {"cifar10": [12_000], "celeba": [9600, 12_000, 16_800], "celeba-hq": [9600, 20_040, 27_500, 31_880], "ffhq": [9600, 20_040, 30_680, 35_700, 42_420],
+            "bedrooms": [9600, 20_040, 24_840, 27_570], "cars": [9600, 20_040, 30_000, 32_060]}
+    margins = {"cifar10": [], "celeba": [0., 0.], "celeba-hq": [.5, .2, .4], "ffhq": [.5] * 4, "bedrooms": [.5, .2, .5], "cars": [.5] * 3}
+    for name, phases in REFERENCE_PHASES.items():
+        begins = [0, 2400, 4800, 7200, *ends[name]]
+        sizes = [4 * 2 ** k for k in range(len(phases))]
+        assert [(p.size, p.images, p.fade, p.batch, p.lr, p.margin) for p in phases] == [
+            (s, 1e3 * (b - a), 1.2e6 if s > 4 else 0., {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 32, 256: 16, 512: 4}[s], 5e-4 if 4 < s < 64 else 1e-3, m)
+            for s, a, b, m in zip(sizes, begins, begins[1:], [0., 0., .5, .5, *margins[name]])]
+    assert BATCHES[1024] == 1
+    with pytest.raises(ValueError, match="no phase of 24 pixels"): fit(REFERENCE_PHASES["ffhq"], 24)
+    assert sum(p.images for p in fit(REFERENCE_PHASES["ffhq"], 64, 1000.)) == pytest.approx(1000.) and [p.size for p in fit(REFERENCE_PHASES["ffhq"], 8)] == [4, 8]
+
 
 PHASES = (Phase(8, 32., 0., 8, 2e-3, 1e-3), Phase(16, 64., 32., 4, 1e-3, 10.))
 
