@@ -58,7 +58,7 @@ def embed(
     x: Tensor, # (B, 3, S, S) in [-1, 1]
 ) -> Tensor: # (B, D)
     "The point that stands for a picture: squared distances of points are perceptual distances (eq. 21.3)."
-    parts = [(unit_features(f) * (getattr(self, f"weight{i}") / f[0, 0].numel()).sqrt()).flatten(1) for i, f in enumerate(self.features(x))]
+    parts = [(unit_features(f) * (getattr(self, f"weight{i}") / f.shape[2:].numel()).sqrt()).flatten(1) for i, f in enumerate(self.features(x))]
     return torch.cat(parts, 1)
 
 # %% ../nbs/21_perceptual.ipynb #d1d04a80
