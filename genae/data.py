@@ -217,7 +217,6 @@ def _publish(path, write): # write(side) to a file beside, then rename: a reader
         os.replace(side, path)
     finally: side.unlink(missing_ok=True)
 
-
 # %% ../nbs/01_data.ipynb #e0d02743
 def _tensors_of(path, device="cpu"): # tensors and metadata of a safetensors file
     from safetensors import safe_open
@@ -227,7 +226,6 @@ def _tensors_of(path, device="cpu"): # tensors and metadata of a safetensors fil
             return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
     except FileNotFoundError: raise
     except Exception as e: raise ValueError(f"{_text(path)} is damaged or no safetensors file ({_plain(e)})") from e
-
 
 # %% ../nbs/01_data.ipynb #aa830917
 class Bank:
@@ -282,7 +280,6 @@ def split(self: Bank,
     if not alone.any(): raise ValueError(f"all {len(self)} pictures are equal to held-out ones: give pictures that differ")
     if twins := int((~alone).sum()): warnings.warn(f"{twins} pictures are equal to held-out ones and are left out of training", stacklevel=2)
     return self.take(order[held_out:][alone]), self.take(order[:held_out])
-
 
 # %% ../nbs/01_data.ipynb #bf407f0e
 @patch
@@ -417,7 +414,6 @@ def _header(file, kinds=KINDS): # PIL.Image, not yet unfolded
     Image.init()
     return Image.open(file, formats=[kind for kind in kinds if kind in Image.OPEN])
 
-
 # %% ../nbs/01_data.ipynb #85ab0b5a
 def open_picture(
     file, # a path, or an open file of bytes
@@ -444,7 +440,6 @@ def open_picture(
         else: why = "the file is damaged: save the picture again"
         raise ValueError(why) from e
 
-
 # %% ../nbs/01_data.ipynb #52b6f8a8
 def _named(skipped): # the first few of what was skipped, in words
     some = [f"{name} ({why})" for name, why in list(skipped.items())[:10]]
@@ -453,7 +448,6 @@ def _named(skipped): # the first few of what was skipped, in words
 def _tell(report): # say what is missing from a bank
     if skipped := report.get("skipped"):
         warnings.warn(f"{report.get('source')}: {report.get('read')} pictures read, {len(skipped)} skipped: {_named(skipped)}. All of them: bank.report['skipped']", stacklevel=2)
-
 
 # %% ../nbs/01_data.ipynb #96f6c236
 def _gather(source, items, size, background, on_bad): # items: (name, open); open() gives a PIL.Image and a label or None

@@ -162,7 +162,6 @@ def _settle(seed, rows, known, widths, labels): # in a crowded space: keep what 
         settled.append(row)
     return torch.tensor(settled, device=rows.device)
 
-
 # %% ../nbs/20_patterns.ipynb #fcc4c448
 @patch
 def save(

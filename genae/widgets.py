@@ -206,7 +206,6 @@ def read_picture(
     try: return to_float(square(im, size))
     except Exception: raise ValueError("the file is damaged: save the picture again") from None
 
-
 # %% ../nbs/40_widgets.ipynb #2c41f894
 def _style(name, pictures): # style sheet of the box of class `name`; its thumbnails are written into it
     rules = [".X .widget-radio-box { flex-wrap: wrap; margin: 0 !important }", ".X .widget-radio { flex-direction: column; padding-left: 4px }",
@@ -272,7 +271,6 @@ def _guard(name): # HTML: a file that is too large is not sent, since a server d
       }};
     }}, true)"""
     return f'<img src="data:," hidden alt="" onerror="{html.escape(code)}">' # scripts in HTML put in later are not run, this is
-
 
 # %% ../nbs/40_widgets.ipynb #464209a5
 @patch
