@@ -128,8 +128,10 @@ def draw_patterns(
     if first % clusters or k > first // clusters: raise ValueError(f"{first} channels cannot be shared among {clusters} clusters with {k} active: choose a divisor of {first}, {first // k} at most")
     if clusters > 1 and labels is None: raise ValueError(f"{clusters} clusters, but no labels: say of which cluster each picture is")
     old = 0 if avoid is None else len(avoid)
-    if n + old > count_patterns(layers, clusters): raise ValueError(f"{n + old} pictures, but only {count_patterns(layers, clusters)} patterns: use more channels, or more active ones")
     widths = [(first // clusters, k), *others]
+    used = [] if labels is None else [labels.cpu()] + ([avoid.active[0][:, 0].cpu().long() // widths[0][0]] if old else [])
+    most = int(torch.cat(used).bincount().max()) if used and n else n + old # of one cluster
+    if most > count_patterns(layers, clusters): raise ValueError(f"{most} pictures, but only {count_patterns(layers, clusters)} patterns: use more channels, or more active ones")
     bounds = [m - a + i + 1 for m, a in widths for i in range(a)]
     index, attempt = torch.arange(n, device=device), 0
     active = _draw(seed, index, bounds, widths, 0, labels)

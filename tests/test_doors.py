@@ -61,6 +61,7 @@ def test_what_check_lets_through(ledger, tmp_path, monkeypatch):
     assert check("eq-e", draws, torch.zeros(2), "monte-carlo") < 5 and ledger[-1]["tol"] == 5
     with pytest.raises(AssertionError, match="eq-f by monte-carlo"): check("eq-f", draws, torch.full((2,), .06), "monte-carlo")
     check("eq-g", torch.tensor(2., requires_grad=True), 2., "scipy")
+    with pytest.raises(AssertionError, match="error 1 exceeds 0.8"): check("eq-g", torch.tensor([2.]), torch.tensor([1.]), "scipy", .8) # over what is wanted
     refused("not a road", check, "eq-h", one, one, "eye")
     refused("never broadcasts", check, "eq-h", one, torch.ones(1, 3), "scipy")
     refused("never broadcasts", check, "eq-h", draws, torch.zeros(()), "monte-carlo")
@@ -314,6 +315,10 @@ def test_patterns_are_drawn_once(tmp_path):
     clustered = draw_patterns(20, layers, labels=labels, clusters=3)
     assert (clustered.active[0].long()[:, 0] // 2).equal(labels) and len(set(rows(clustered))) == 20
     refused("choose a divisor", draw_patterns, 3, layers, clusters=4, labels=labels[:3]), refused("choose a divisor", draw_patterns, 3, ((6, 3), (5, 2)), clusters=3, labels=labels[:3])
+    crowded = draw_patterns(55, layers, labels=torch.arange(55) % 3, clusters=3) # 20 for each cluster, 19 of one are used
+    assert len(set(rows(crowded))) == 55 and rows(draw_patterns(5, layers, seed=4, labels=torch.tensor([0, 1, 1, 2, 2]), clusters=3, avoid=crowded))
+    refused("21 pictures, but only 20 patterns", draw_patterns, 23, layers, labels=torch.tensor([0] * 21 + [1, 2]), clusters=3)
+    refused("21 pictures, but only 20 patterns", draw_patterns, 2, layers, labels=torch.tensor([0, 0]), clusters=3, avoid=crowded)
     refused("but no labels", draw_patterns, 3, layers, clusters=3)
     assert repeats([torch.tensor([[1], [2], [1], [1]]), torch.tensor([[3], [3], [3], [4]])]).tolist() == [False, False, True, False]
     every.save(tmp_path / "p")
@@ -330,6 +335,7 @@ def test_patterns_that_cannot_be(active, channels): refused("whole numbers from 
 
 
 def test_narrow_and_wide_layers():
+    with pytest.raises(ValueError): Patterns([torch.tensor([[0]])], (3, 3)) # channels of a layer that is not there
     for n, kind in ((256, torch.uint8), (257, torch.int16)): assert Patterns([torch.tensor([[n - 1]])], (n,)).active[0].dtype == kind
 
 
