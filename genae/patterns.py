@@ -129,9 +129,7 @@ def draw_patterns(
     if clusters > 1 and labels is None: raise ValueError(f"{clusters} clusters, but no labels: say of which cluster each picture is")
     old = 0 if avoid is None else len(avoid)
     widths = [(first // clusters, k), *others]
-    used = [] if labels is None else [labels.cpu()] + ([avoid.active[0][:, 0].cpu().long() // widths[0][0]] if old else [])
-    most = int(torch.cat(used).bincount().max()) if used and n else n + old # of one cluster
-    if most > count_patterns(layers, clusters): raise ValueError(f"{most} pictures, but only {count_patterns(layers, clusters)} patterns: use more channels, or more active ones")
+    if (most := _most(n, labels, avoid, widths[0][0])) > count_patterns(layers, clusters): raise ValueError(f"{most} pictures, but only {count_patterns(layers, clusters)} patterns: use more channels, or more active ones")
     bounds = [m - a + i + 1 for m, a in widths for i in range(a)]
     index, attempt = torch.arange(n, device=device), 0
     active = _draw(seed, index, bounds, widths, 0, labels)
@@ -147,6 +145,11 @@ def _draw(seed, index, bounds, widths, attempt, labels):
     draws = random_draws(seed, index, bounds, attempt).split([k for _, k in widths], 1)
     first, *others = (subsets(d, m) for d, (m, _) in zip(draws, widths))
     return [first if labels is None else first + labels.to(index.device)[:, None] * widths[0][0], *others]
+
+def _most(n, labels, avoid, width): # pictures of the fullest cluster, old ones too
+    if labels is None or n == 0: return n + len(avoid or ())
+    old = avoid.active[0][:, 0].to(labels) // width if avoid else labels[:0]
+    return int(torch.cat([labels, old]).bincount().max())
 
 # %% ../nbs/20_patterns.ipynb #e61e7f80
 ATTEMPTS = 32 # to draw a pattern that is not taken; where less than half of all are given out, a few are enough
