@@ -5,6 +5,7 @@ named by GENAE_LOG, GENAE_LEDGER and GENAE_OFFLINE. Under plain `pytest` each no
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from house import ROOT, notebooks
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN: # as in what a shell runs in the background: nothing that waits for Ctrl-C would end
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STRICT = ROOT / "tests" / "strict"
 LIMIT = 300 # seconds for one notebook, however slow the machine

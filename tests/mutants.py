@@ -32,6 +32,7 @@ from house import ROOT, call, directives, imports, notebooks # noqa: E402
 RESULTS = ROOT / "results" / "mutants.json"
 ORDER = ("encoder decoder automodulator deciphering ciphernet perceptual engine cycles growing layers adain robust kl sphere mixing "
          "patterns core data cli widgets").split() # others follow
+LONG = {"test_new_user.py", "test_runs.py"} # last, since one failure is enough
 COSTLY = {"test_cli.py": "cli", "test_widgets.py": "widgets"} # minutes: for the one module that nothing else tests
 SURVIVED, NOTICED, CRASHED = range(3)
 SKIPPED = {"slow", "cuda", "exercise"} # cells that `make test` skips too
@@ -341,7 +342,8 @@ def wiped(folder):
 
 def concerned(module, root):
     "The tests that import a module."
-    return [p.name for p in sorted((Path(root) / "tests").glob("test_*.py")) if p.name != "test_mutants.py" and COSTLY.get(p.name, module) == module
+    files = sorted((Path(root) / "tests").glob("test_*.py"), key=lambda p: (p.name in LONG, p.name))
+    return [p.name for p in files if p.name != "test_mutants.py" and COSTLY.get(p.name, module) == module
             and f"genae.{module}" in set(imports(ast.parse(p.read_text())))]
 
 
