@@ -227,8 +227,10 @@ def test_train_refuses_another_run(book, recipe, tmp_path):
 
 
 def test_train_saves_before_an_interrupt(tmp_path):
-    timer = threading.Timer(.7, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    def interrupt(): # as soon as it runs
+        while not (tmp_path / "log.jsonl").exists(): time.sleep(.05)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt): automodulator.train(BANK, EIGHT, 10 ** 6, folder=tmp_path, quiet=True)
     assert load_state(tmp_path / "checkpoint.safetensors")["done"] > 0
     locked(tmp_path).close()
