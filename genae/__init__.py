@@ -1,8 +1,9 @@
 "Generative autoencoders: two papers as a book that runs, and the book as a package."
 __version__ = "0.0.1"
 
-_OFFERED = dict(Automodulator="automodulator", DecipheringAutoencoder="deciphering", Bank="data", folder="data", open_bank="data", toyfaces="data",
-                mix="mixing", mixing_grid="mixing", interpolate="mixing", conditional="mixing", rng="core", show="core", StyleMixer="widgets")
+_OFFERED = dict(Automodulator="automodulator", DecipheringAutoencoder="deciphering", StyleMixer="widgets",
+                Bank="datasets", folder="datasets", open_bank="datasets", toyfaces="datasets",
+                mix="mixing", mixing_grid="mixing", interpolate="mixing", conditional="mixing", rng="core", show="core")
 __all__ = ["__version__", *_OFFERED]
 
 

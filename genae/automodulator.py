@@ -16,11 +16,12 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from .core import rng, to_float
 from .cycles import d_x, d_x_squared, decoder_loss, draw_codes, encoder_loss, fake_pictures
-from .data import Bank
+from .datasets import Bank
 from .adain import AdaIN
 from .decoder import Decoder
 from .encoder import Encoder
-from .engine import Ema, Engine, above_zero, falling, fingerprint, open_model, save_state, settings_of
+from .engine import Ema, Engine, above_zero, falling, fingerprint, settings_of
+from .files import open_model, save_state
 from .growing import PAPER_PHASES, REFERENCE_PHASES, Phase, Stage, as_seen, fit, grow, stage_at
 from .layers import LARGE_WIDTHS, PAPER_WIDTHS
 from .robust import AdaptiveLoss

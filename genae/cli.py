@@ -36,11 +36,14 @@ from safetensors import SafetensorError
 from fastcore.script import Param
 from .automodulator import RECIPES, Automodulator, Recipe, finished, train, trainer
 from .core import pick_device, rng, show, to_float
-from .data import SETS, Bank, folder, open_bank, reader, square, toyfaces
+from .datasets import SETS, Bank, folder, open_bank, toyfaces
 from .deciphering import RECIPES as CIPHER_RECIPES, Recipe as CipherRecipe, DecipheringAutoencoder, begin, finished as cipher_finished, nearest
-from .engine import STOPS, Engine, checkpoints, fingerprint, load_state, locked, publish, same_run, shipped
+from .engine import STOPS, Engine, checkpoints, fingerprint, locked, same_run
+from .files import load_state, publish, shipped
 from .growing import fit
+from .images import square
 from .mixing import factor_transfer, mix, mixing_grid
+from .reader import reader
 
 # %% ../nbs/42_cli.ipynb #e730b88d
 import genae
@@ -123,7 +126,8 @@ def read_pictures(
     n: int = None, # of each folder at most so many, evenly spaced
 ) -> tuple: # (B, 3, size, size) floats in [-1, 1], and their names
     "Pictures of any size and format, as the upright central square of each."
-    from genae.data import _text, open_picture
+    from genae.files import _text
+    from genae.images import open_picture
     pictures, names = [], []
     for place in [places] if isinstance(places, (str, Path)) else places or []:
         path = Path(place)

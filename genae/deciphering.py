@@ -17,8 +17,9 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from .ciphernet import CipherNet
 from .core import rng
-from .data import Bank
-from .engine import Ema, Engine, above_zero, falling, open_model, save_state, settings_of
+from .datasets import Bank
+from .engine import Ema, Engine, above_zero, falling, settings_of
+from .files import open_model, save_state
 from .patterns import LAYERS, Patterns, cluster_pictures, draw_patterns, new_labels
 from .perceptual import Perceptual, lpips, small_perceptual
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from .automodulator import Automodulator
 from .core import rng, to_float
-from .data import SCALES, FACTORS, Bank, FactorReader, mirror, r2
+from .datasets import Bank
+from .faces import SCALES, FACTORS, mirror
+from .reader import FactorReader, r2
 from .sphere import normalize, sample_sphere, slerp, slerp_grid
 
 # %% ../nbs/19_mixing.ipynb #68b68d1d

@@ -17,7 +17,8 @@ from fastcore.basics import patch
 from torch import Tensor
 from .automodulator import Automodulator
 from .core import COLOURS, to_float, to_uint8
-from .data import SCALES, square
+from .faces import SCALES
+from .images import square
 from .mixing import mix
 
 # %% ../nbs/40_widgets.ipynb #ca3d90a9
@@ -196,7 +197,7 @@ def read_picture(
 ) -> Tensor: # (3, size, size) in [-1, 1]
     "The upright central square of an uploaded file; a ValueError of one line if it cannot be had."
     from PIL import UnidentifiedImageError
-    from genae.data import open_picture
+    from genae.images import open_picture
     if len(content) > FILE_LIMIT: raise ValueError(f"{len(content) / 2**20:.0f} MB are too much, {FILE_LIMIT >> 20} at most: make it smaller first")
     try: im = open_picture(io.BytesIO(content), ("PNG", "JPEG", "WEBP"))
     except ValueError as e:

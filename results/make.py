@@ -3,7 +3,7 @@
 python results/make.py                 all runs that have no json yet
 python results/make.py toyfaces        this run, again; if it was interrupted, from its last checkpoint on
 
-Each takes between a quarter of an hour and two hours on one processor core. `fashion-mnist` needs its set (lesson 01); names with `cipher` are of lesson 23, and some need the weights of LPIPS (lesson 21).
+Each takes between a quarter of an hour and two hours on one processor core. `fashion-mnist` needs its set (lesson 08); names with `cipher` are of lesson 23, and some need the weights of LPIPS (lesson 21).
 """
 import json, platform, subprocess, sys, time
 from dataclasses import replace
@@ -16,11 +16,13 @@ from genae.automodulator import RECIPES, Automodulator, train
 from genae.ciphernet import says
 from genae.cli import cipher_pictures_of, measure, pictures_of, write_pictures
 from genae.core import rng, show
-from genae.data import FACTORS, open_bank, r2, reader, toyfaces
+from genae.datasets import open_bank, toyfaces
 from genae.deciphering import nearest
+from genae.faces import FACTORS
 from genae.growing import Phase
 from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips
+from genae.reader import r2, reader
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package

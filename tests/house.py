@@ -14,8 +14,8 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [["core"], # the ground: `check`, seeds and `show` serve every module, also those of the first floor
-          ["sphere", "kl", "layers", "adain", "robust", "patterns"],
-          ["data", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
+          ["faces", "sphere", "kl", "files", "images", "layers", "adain", "robust", "patterns"],
+          ["datasets", "reader", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
           ["automodulator", "deciphering", "baselines", "metrics"],
           ["mixing", "inversion", "tables"],
           ["cli", "widgets"]]

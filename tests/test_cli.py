@@ -14,8 +14,9 @@ from conftest import tool
 from genae.automodulator import CLASS_PHASES
 from genae.cli import open_data
 from genae.core import rng, show
-from genae.data import draw, random_factors
-from genae.engine import checkpoints, fingerprint, load_state, shipped
+from genae.engine import checkpoints, fingerprint
+from genae.faces import draw, random_factors
+from genae.files import load_state, shipped
 from genae.growing import fit, stage_at
 from house import ROOT
 

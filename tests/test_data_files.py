@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from genae.data import Bank, folder, open_bank, toyfaces
+from genae.datasets import Bank, folder, open_bank, toyfaces
 
 KEY = (10, 20, 30) # a background
 
@@ -291,7 +291,7 @@ def test_a_number_of_pictures_evenly_spaced(place, tmp_path):
 @pytest.fixture
 def counted(monkeypatch):
     "Counts how often a folder is really read."
-    import genae.data as data
+    import genae.datasets as data
     reads, real = [], data.folder
     monkeypatch.setattr(data, "folder", lambda *a, **k: reads.append(1) or real(*a, **k))
     return reads

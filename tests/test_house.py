@@ -123,8 +123,8 @@ DOC = '"One line."'
 BROKEN_PACKAGE = [
     ("floors", "unheard stands", {"genae/unheard.py": ""}),
     ("floors", "sphere imports kl", {"genae/sphere.py": "from .kl import kl_floor"}),
-    ("floors", "core imports data", {"genae/core.py": "def f():\n    import genae.data"}),
-    ("floors", "data imports engine", {"genae/data.py": "from genae import engine"}),
+    ("floors", "core imports faces", {"genae/core.py": "def f():\n    import genae.faces"}),
+    ("floors", "datasets imports engine", {"genae/datasets.py": "from genae import engine"}),
     ("documented", "docstring", {"genae/kl.py": "def f(): return 1"}),
     ("documented", "docstring", {"genae/kl.py": 'def f():\n    """One line.\n\n    Two."""'}),
     ("documented", "docstring", {"genae/kl.py": "class A: pass"}),

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from genae.automodulator import Automodulator
 from genae.cli import read_pictures
 from genae.core import rng
-from genae.data import Bank, _tell, folder, open_bank, open_picture, toyfaces
+from genae.datasets import Bank, _tell, folder, open_bank, toyfaces
 from genae.deciphering import DecipheringAutoencoder
+from genae.images import open_picture
 from genae.mixing import conditional, edit, interpolate, mix
 from genae.patterns import ATTEMPTS, draw_patterns, random_draws, repeats
 from genae.widgets import read_picture
@@ -146,7 +147,7 @@ def test_neither_file_nor_folder(place, name, alarm, monkeypatch, tmp_path):
 
 def test_pictures_are_opened_at_one_door():
     calls = [(p.stem, ast.unparse(n)) for p in (ROOT / "genae").glob("*.py") for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.Call) and ast.unparse(n.func) == "Image.open"]
-    assert [name for name, _ in calls] == ["data"] and "formats=" in calls[0][1]
+    assert [name for name, _ in calls] == ["images"] and "formats=" in calls[0][1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names are not allowed there")

@@ -25,7 +25,7 @@ def test_readme_is_the_front_page():
 
 
 def test_conversion(tmp_path):
-    nb = notebook("#| default_exp x", "#| hide\nimport os", "md:# Title\n\nSee [01](01_data.ipynb), [below](#there) and [a page](https://a.org).",
+    nb = notebook("#| default_exp x", "#| hide\nimport os", "md:# Title\n\nSee [01](01_faces.ipynb), [below](#there) and [a page](https://a.org).",
                   "#| hide_input\nx[0](y)", "1 + 1", "#| hide\nimport nbdev; nbdev.nbdev_export()")
     png = base64.b64encode(b"a picture").decode()
     nb.cells[3].outputs = [nbformat.v4.new_output("execute_result", {"image/png": png, "image/jpeg": png, "text/plain": "<PIL>"})]
@@ -35,7 +35,7 @@ def test_conversion(tmp_path):
     text, pictures = convert(tmp_path / "nbs" / "index.ipynb")
     name, = pictures
     assert pictures[name] == b"a picture" and name.startswith(PICTURES)
-    assert text == ("# Title\n\nSee [01](nbs/01_data.ipynb), [below](#there) and [a page](https://a.org).\n\n"
+    assert text == ("# Title\n\nSee [01](nbs/01_faces.ipynb), [below](#there) and [a page](https://a.org).\n\n"
                     f"![what the cell above shows]({name})\n\n```python\n1 + 1\n```\n\n    2\n")
 
 

@@ -9,7 +9,7 @@ import torch
 from genae.automodulator import LAMBDA_X, RECIPES, Automodulator, ImagePool, StepEma, distance_of, real_pictures, splits, trainer, training_step
 from genae.core import rng
 from genae.cycles import d_x, draw_codes
-from genae.data import Bank, toyfaces
+from genae.datasets import Bank, toyfaces
 from genae.growing import Phase, Stage
 from torch.nn import functional as F
 

@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save_file
 from genae import automodulator, deciphering
 from genae.automodulator import Automodulator
 from genae.cli import plain_errors
-from genae.data import toyfaces
+from genae.datasets import toyfaces
 from genae.deciphering import DecipheringAutoencoder
-from genae.engine import Engine, load_state, locked, save_state
+from genae.engine import Engine, locked
+from genae.files import load_state, save_state
 
 CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
 BANK = toyfaces(32, 8, 1)
@@ -168,7 +169,7 @@ def test_a_folder_is_locked_while_it_runs(tmp_path):
 RACE = """import sys
 from dataclasses import replace
 from genae import automodulator
-from genae.data import toyfaces
+from genae.datasets import toyfaces
 r = automodulator.RECIPES["class"]
 r = replace(r, phases=tuple(replace(p, batch=8) for p in r.phases), model=dict(widths=(4, 4), code=4))
 try: automodulator.train(toyfaces(32, 8, 1), r, 240, seed=int(sys.argv[1]), folder=sys.argv[2], quiet=True).save(sys.argv[2] + "/model.safetensors")

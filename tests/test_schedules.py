@@ -11,9 +11,10 @@ from test_switches import BASE, CIPHER, NEAR, SMALL, Doubles, alike, equal, kl, 
 from genae import automodulator, deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
-from genae.data import toyfaces
+from genae.datasets import toyfaces
 from genae.deciphering import DecipheringAutoencoder, Order, Stage, norms_of
-from genae.engine import Engine, load_state, save_state
+from genae.engine import Engine
+from genae.files import load_state, save_state
 from genae.growing import BATCHES, REFERENCE_PHASES, Phase, fit, stage_at
 
 

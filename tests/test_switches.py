@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from genae import automodulator, deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
-from genae.data import Bank, toyfaces
+from genae.datasets import Bank, toyfaces
 from genae.deciphering import DecipheringAutoencoder
 from genae.growing import Phase
 from genae.perceptual import Perceptual

@@ -9,12 +9,14 @@ from genae import ciphernet
 from genae.adain import AdaIN
 from genae.automodulator import Automodulator
 from genae.core import rng
-from genae.data import FACTORS, r2, reader, toyfaces
+from genae.datasets import toyfaces
 from genae.deciphering import DecipheringAutoencoder
 from genae.decoder import StyleLayer
+from genae.faces import FACTORS
 from genae.layers import Blur
 from genae.mixing import mix
 from genae.perceptual import small_perceptual
+from genae.reader import r2, reader
 
 HELD_OUT, N = 10_001, 32 # a seed that no run has used
 
