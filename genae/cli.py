@@ -34,16 +34,18 @@ import torch
 from torch import nn
 from safetensors import SafetensorError
 from fastcore.script import Param
-from .automodulator import RECIPES, Automodulator, Recipe, finished, train, trainer
+from .automodulator import Automodulator
 from .core import pick_device, rng, show, to_float
 from .datasets import SETS, Bank, folder, open_bank, toyfaces
-from .deciphering import RECIPES as CIPHER_RECIPES, Recipe as CipherRecipe, DecipheringAutoencoder, begin, finished as cipher_finished, nearest
+from .deciphering import DecipheringAutoencoder, nearest
 from .engine import STOPS, Engine, checkpoints, fingerprint, locked, same_run
 from .files import load_state, publish, shipped
 from .growing import fit
 from .images import square
 from .mixing import factor_transfer, mix, mixing_grid
 from .reader import reader
+from .train_automodulator import RECIPES, Recipe, finished, train, trainer
+from .train_deciphering import RECIPES as CIPHER_RECIPES, Recipe as CipherRecipe, finished as cipher_finished, new_model, trainer as cipher_trainer
 
 # %% ../nbs/42_cli.ipynb #e730b88d
 import genae
@@ -349,7 +351,7 @@ def cipher_measure(
     training: Bank,
     held_out: Bank,
 ) -> dict:
-    "Error of deciphered training pictures, and how near samples are to them, held-out pictures being one (eq. 23.5)."
+    "Error of deciphered training pictures, and how near samples are to them, held-out pictures being one (eq. 23.1)."
     x, y, n = training.batch(torch.arange(len(training))), held_out.batch(torch.arange(len(held_out))), min(512, len(training))
     patterns = model.patterns(n)
     x_hat = torch.cat([model.decipher(patterns.take(i)) for i in torch.arange(n).split(64)])
@@ -466,7 +468,7 @@ def cipher_engine(
     folder: Path, # of the run
 ) -> Engine: # that knows its length
     "The engine that `train` runs (lesson 23)."
-    return begin(bank, recipe, pictures or (1e12 if minutes else None), seed, folder)
+    return cipher_trainer(new_model(bank, recipe, seed), bank, recipe, pictures or (1e12 if minutes else None), seed, folder)
 
 # %% ../nbs/42_cli.ipynb #5bfc1c14
 MODELS = {"automodulator": Kind(Automodulator, RECIPES, automodulator_engine, finished, pictures_of, measure, verdict),

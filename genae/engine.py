@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STOPS', 'Ema', 'falling', 'locked', 'fingerprint', 'settings_of', 'other', 'checkpoints', 'same_run', 'Engine',
-           'not_numbers', 'rows', 'above_zero']
+           'not_numbers', 'rows', 'above_zero', 'recipe_named', 'run_to_end']
 
 # %% ../nbs/17_engine.ipynb #82482443
 import hashlib
@@ -342,3 +342,25 @@ def _left(self: Engine): return f"the last good checkpoint is in {self.folder}" 
 @patch
 def _stop(self: Engine, name, value):
     raise FloatingPointError(f"step {self.done}: {name} is {value}; {self._left()}")
+
+# %% ../nbs/17_engine.ipynb #b7d20e52
+def recipe_named(
+    recipe, # a name in `recipes`, or a recipe
+    recipes: dict, # the named ones
+): # the recipe
+    "A recipe by its name, or as it is."
+    if not isinstance(recipe, str): return recipe
+    if recipe not in recipes: raise ValueError(f"recipe {recipe!r}: choose one of {', '.join(recipes)}")
+    return recipes[recipe]
+
+def run_to_end(
+    engine: Engine, # that knows its total
+    minutes: float = None, # end by the clock if that comes first
+    quiet: bool = False, # no progress bar
+    **settings, # of `settings_of`
+) -> None:
+    "Go on from what the folder holds, if it is the same run, and run to the end."
+    above_zero(minutes=minutes)
+    if engine.folder: engine.settings = settings_of(minutes=minutes, **settings)
+    engine.resume()
+    engine.run(engine.total, minutes, quiet=quiet)

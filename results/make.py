@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from genae import deciphering
-from genae.automodulator import RECIPES, Automodulator, train
+from genae import train_deciphering
+from genae.automodulator import Automodulator
 from genae.ciphernet import says
 from genae.cli import cipher_pictures_of, measure, pictures_of, write_pictures
 from genae.core import rng, show
@@ -23,6 +23,7 @@ from genae.growing import Phase
 from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips
 from genae.reader import r2, reader
+from genae.train_automodulator import RECIPES, train
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
@@ -36,7 +37,7 @@ RUNS = { # name: data, recipe
     "toyfaces-untrained": ("toyfaces", None),
     "fashion-mnist": ("fashion-mnist", replace(LONG, phases=tuple(replace(p, images=p.images / 1.8, fade=p.fade / 2) for p in PHASES))),
 }
-CIPHER, REAL = deciphering.RECIPES["class"], deciphering.RECIPES["lpips"]
+CIPHER, REAL = train_deciphering.RECIPES["class"], train_deciphering.RECIPES["lpips"]
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
     "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is; shipped
     "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # as many steps, with fewer and with more pictures to learn
@@ -117,7 +118,7 @@ def run(name, seed=0):
 
 
 def of_cipher(model, x, y, faces, known="known", new="new"):
-    "How well the table was learned, and how good and how new samples are (eqs. 23.5, 22.4); x are the training pictures, y held-out ones."
+    "How well the table was learned, and how good and how new samples are (eqs. 23.1, 22.4); x are the training pictures, y held-out ones."
     torch.manual_seed(0) # for the fresh noise of "batch"
     judge, n = lpips("alex", smallest=64), min(512, len(x))
     x_hat = torch.cat([model.decipher(model.patterns(n).take(i), known) for i in torch.arange(n).split(64)])
@@ -137,7 +138,7 @@ def run_cipher(name, seed=0):
     data, n, seen, recipe = CIPHERS[name]
     bank, held_out = (toyfaces(n, SIZE, seed), toyfaces(2048, SIZE, seed + 1)) if data == "toyfaces" else [b.take(torch.arange(k)) for b, k in zip(sets(data, seed), (n, 2048))]
     start, folder = time.time(), HERE.parent / "runs" / name
-    model = deciphering.train(bank, recipe, seen, seed=seed, folder=folder)
+    model = train_deciphering.train(bank, recipe, seen, seed=seed, folder=folder)
     x, y = (b.batch(torch.arange(len(b))) for b in (bank, held_out))
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     faces = data == "toyfaces"

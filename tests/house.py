@@ -17,7 +17,7 @@ FLOORS = [["core"], # the ground: `check`, seeds and `show` serve every module, 
           ["faces", "sphere", "kl", "files", "images", "layers", "adain", "robust", "patterns"],
           ["datasets", "reader", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
           ["automodulator", "deciphering", "baselines", "metrics"],
-          ["mixing", "inversion", "tables"],
+          ["train_automodulator", "train_deciphering", "mixing", "inversion", "tables"],
           ["cli", "widgets"]]
 HEAVY = ("lpips", "torchvision", "sklearn", "ipywidgets", "matplotlib", "scipy", "pytorch_fid", "PIL.ImageShow")
 WEIGHTS_LIMIT = 8 * 2**20
@@ -135,11 +135,12 @@ def imports_alone(nb, book):
 
 @lesson_rule
 def order(nb, book):
+    "Lessons are read in the order of their files; two may share a number."
     if nb.number is None: return
-    taught = {b.module: b.number for b in book if b.module and b.number is not None}
+    taught = {b.module: b.name for b in book if b.module and b.number is not None}
     for m in sorted(set().union(*(of_genae(tree(c)) for c in nb.code))):
         if m not in taught: yield f"genae.{m} is taught by no notebook"
-        elif taught[m] >= nb.number: yield f"genae.{m} is taught in {taught[m]:02d}, not before {nb.number:02d}"
+        elif taught[m] >= nb.name: yield f"genae.{m} is taught in {taught[m]}, not before {nb.name}"
 
 
 @lesson_rule
@@ -214,7 +215,8 @@ def labels(nb, book):
         if any("\\begin{align" in e for e in shown): yield "align: Sphinx would number it twice"
     mine = equations(nb)
     if len(mine) != sum(len(display(c)) for c in nb.prose): yield 'a display equation is not <a id="eq-..."></a>, newline, $$ ... \\tag{} $$'
-    wanted = [f"{nb.number}.{k}" for k in range(1, len(mine) + 1)]
+    first = 1 + sum(len(equations(b)) for b in book if b.number == nb.number and b.name < nb.name) # lessons of one number count on
+    wanted = [f"{nb.number}.{k}" for k in range(first, first + len(mine))]
     if (tags := [t for _, t in mine]) != wanted: yield f"tags are {tags}, not {wanted}"
     twice = Counter(label for b in book for label, _ in equations(b))
     for label, _ in mine:

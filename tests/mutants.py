@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from house import ROOT, call, directives, imports, notebooks # noqa: E402
 
 RESULTS = ROOT / "results" / "mutants.json"
-ORDER = ("encoder decoder automodulator deciphering ciphernet perceptual engine cycles growing layers adain robust kl sphere mixing "
-         "patterns core data cli widgets").split() # others follow
+ORDER = ("encoder decoder automodulator train_automodulator deciphering train_deciphering ciphernet perceptual engine cycles growing layers "
+         "adain robust kl sphere mixing patterns core faces images datasets reader files reports cli widgets").split() # others follow
 LONG = {"test_new_user.py", "test_runs.py"} # last, since one failure is enough
 COSTLY = {"test_cli.py": "cli", "test_widgets.py": "widgets"} # minutes: for the one module that nothing else tests
 SURVIVED, NOTICED, CRASHED = range(3)

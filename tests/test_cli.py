@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from conftest import tool
-from genae.automodulator import CLASS_PHASES
 from genae.cli import open_data
 from genae.core import rng, show
 from genae.engine import checkpoints, fingerprint
 from genae.faces import draw, random_factors
 from genae.files import load_state, shipped
 from genae.growing import fit, stage_at
+from genae.train_automodulator import CLASS_PHASES
 from house import ROOT
 
 COMMANDS = [line.split("=")[0] for line in (ROOT / "settings.ini").read_text().partition("console_scripts = ")[2].splitlines()[0].split()]
@@ -29,13 +29,13 @@ CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
 TINY = """# a console script, with one more recipe for each model: small, growing from 8 to 16 pixels, with the robust loss; small, with clusters, mirrors and two stages
 import runpy, sys
 from dataclasses import replace
-from genae import deciphering
-from genae.automodulator import RECIPES
+from genae import train_deciphering
+from genae.train_automodulator import RECIPES
 from genae.cli import MODELS
 phases = tuple(replace(p, batch=16) for p in RECIPES["class"].phases)
 RECIPES["tiny"] = replace(RECIPES["class"], phases=phases, distance="robust", model=dict(widths=(16, 16, 16), code=8))
 net, most = dict(widths=(8, 16, 32), latent=8, neck=8, clusters=4), MODELS["deciphering"].most
-deciphering.RECIPES["tiny"] = replace(deciphering.RECIPES["class"], layers=((8, 1), (16, 4)), model=net, batch=16, mirror=True)
+train_deciphering.RECIPES["tiny"] = replace(train_deciphering.RECIPES["class"], layers=((8, 1), (16, 4)), model=net, batch=16, mirror=True)
 most["tiny"] = 128
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -65,6 +65,7 @@ BROKEN = [
     ("order", "genae.kl is taught in 04", put("from genae.kl import kl_floor")),
     ("order", "genae.kl is taught in 04", put("def f():\n    import genae.kl")),
     ("order", "genae.sphere is taught in 03", put("from genae import sphere")),
+    ("order", "genae.train_sphere is taught in 03_train_sphere, not before 03_sphere", put("from genae.train_sphere import x")),
     ("order", "genae.nowhere is taught by no", put("from genae.nowhere import x")),
     ("one_idea_per_cell", "26 lines", put("\n".join(f"a = {i}" for i in range(26)))),
     ("one_idea_per_cell", "121 words", put("md:" + "word " * 121)),
@@ -98,7 +99,8 @@ BROKEN = [
 
 
 def write(root, change=None):
-    book = scratch_book(root, **{"00_core": "#| default_exp core", "03_sphere": GOOD, "04_kl": "#| default_exp kl"})
+    book = scratch_book(root, **{"00_core": "#| default_exp core", "03_sphere": GOOD, "04_kl": "#| default_exp kl",
+                                 "03_train_sphere": ["#| default_exp train_sphere", "from genae.sphere import x", 'md:<a id="eq-b"></a>\n$$ b \\tag{3.2} $$']})
     nb = nbformat.read(book / "nbs/03_sphere.ipynb", 4)
     nb.cells[8].outputs = [PICTURE]
     if change: change(nb)
@@ -110,6 +112,14 @@ def write(root, change=None):
 def test_a_good_lesson_passes(rule, tmp_path):
     book = write(tmp_path / "book")
     assert not list(LESSON_RULES[rule](book[1], book))
+
+
+@pytest.mark.parametrize("rule", ("order", "labels"))
+def test_two_lessons_of_one_number(rule, tmp_path):
+    "The second takes what the first has taught, and its equations count on."
+    book = write(tmp_path / "book")
+    assert [nb.name for nb in book] == ["00_core", "03_sphere", "03_train_sphere", "04_kl"]
+    assert not list(LESSON_RULES[rule](book[2], book))
 
 
 @pytest.mark.parametrize("rule, complaint, change", BROKEN, ids=lambda x: x if isinstance(x, str) else "")

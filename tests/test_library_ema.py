@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from genae.deciphering import LibraryEma
+from genae.train_deciphering import LibraryEma
 
 BATCH = 64
 

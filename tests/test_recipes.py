@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from genae.automodulator import LAMBDA_X, RECIPES, Automodulator, ImagePool, StepEma, distance_of, real_pictures, splits, trainer, training_step
+from genae.automodulator import Automodulator
 from genae.core import rng
 from genae.cycles import d_x, draw_codes
 from genae.datasets import Bank, toyfaces
 from genae.growing import Phase, Stage
+from genae.train_automodulator import LAMBDA_X, RECIPES, ImagePool, StepEma, distance_of, real_pictures, splits, trainer, training_step
 from torch.nn import functional as F
 
 SMALL = dict(code=6, widths=(8, 6), depth=(2, 2))

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file, save_file
 
-from genae import automodulator, deciphering
+from genae import train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.cli import plain_errors
 from genae.datasets import toyfaces
@@ -26,8 +26,8 @@ from genae.files import load_state, save_state
 
 CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
 BANK = toyfaces(32, 8, 1)
-EIGHT = replace(automodulator.RECIPES["class"], phases=tuple(replace(p, batch=8) for p in automodulator.RECIPES["class"].phases), model=dict(widths=(4, 4), code=4))
-CIPHER = replace(deciphering.RECIPES["class"], layers=((16, 3),), model=dict(widths=(16, 16), latent=8, neck=8), batch=8)
+EIGHT = replace(train_automodulator.RECIPES["class"], phases=tuple(replace(p, batch=8) for p in train_automodulator.RECIPES["class"].phases), model=dict(widths=(4, 4), code=4))
+CIPHER = replace(train_deciphering.RECIPES["class"], layers=((16, 3),), model=dict(widths=(16, 16), latent=8, neck=8), batch=8)
 
 
 def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
@@ -146,7 +146,7 @@ LENGTHS = [dict(pictures=0), dict(pictures=-5), dict(pictures=float("nan")), dic
 @pytest.mark.parametrize("length", LENGTHS, ids=str)
 def test_lengths_that_never_end(length, tmp_path):
     name, = length
-    for f in (lambda: go(tally(tmp_path), **length), lambda: automodulator.train(BANK, EIGHT, quiet=True, **length), lambda: deciphering.train(BANK, CIPHER, quiet=True, **length)):
+    for f in (lambda: go(tally(tmp_path), **length), lambda: train_automodulator.train(BANK, EIGHT, quiet=True, **length), lambda: train_deciphering.train(BANK, CIPHER, quiet=True, **length)):
         with pytest.raises(ValueError, match=f"^{name} is .*: give a number above 0$"): f()
     assert not list(tmp_path.iterdir())
 
@@ -168,11 +168,11 @@ def test_a_folder_is_locked_while_it_runs(tmp_path):
 
 RACE = """import sys
 from dataclasses import replace
-from genae import automodulator
+from genae import train_automodulator
 from genae.datasets import toyfaces
-r = automodulator.RECIPES["class"]
+r = train_automodulator.RECIPES["class"]
 r = replace(r, phases=tuple(replace(p, batch=8) for p in r.phases), model=dict(widths=(4, 4), code=4))
-try: automodulator.train(toyfaces(32, 8, 1), r, 240, seed=int(sys.argv[1]), folder=sys.argv[2], quiet=True).save(sys.argv[2] + "/model.safetensors")
+try: train_automodulator.train(toyfaces(32, 8, 1), r, 240, seed=int(sys.argv[1]), folder=sys.argv[2], quiet=True).save(sys.argv[2] + "/model.safetensors")
 except ValueError as e: sys.exit(str(e))
 """
 
@@ -186,7 +186,7 @@ def test_two_processes_at_once(tmp_path):
     first = [p.returncode for p in racers].index(0)
     refused = errors[1 - first]
     assert refused.count("\n") == 1 and ("in use by process" in refused or f"seed is {first} there and {1 - first} here" in refused), refused
-    want = automodulator.train(BANK, EIGHT, 240, seed=first, quiet=True).state_dict()
+    want = train_automodulator.train(BANK, EIGHT, 240, seed=first, quiet=True).state_dict()
     assert same(load_state(tmp_path / "run" / "model.safetensors")["weights"], want)
 
 
@@ -210,19 +210,19 @@ OTHERS = {"pictures is 64 there and 72 here": dict(pictures=72), "seed is 0 ther
           "minutes is None there and 1 here": dict(minutes=1), "settings": dict(blur=False)}
 
 
-@pytest.mark.parametrize("book, recipe", [(automodulator, EIGHT), (deciphering, CIPHER)], ids=["automodulator", "deciphering"])
+@pytest.mark.parametrize("book, recipe", [(train_automodulator, EIGHT), (train_deciphering, CIPHER)], ids=["automodulator", "deciphering"])
 def test_train_refuses_another_run(book, recipe, tmp_path):
     run = dict(pictures=64, folder=tmp_path, quiet=True)
     first = book.train(BANK, recipe, **run).state_dict()
     assert same(first, book.train(BANK, recipe, **run).state_dict()) # the same goes on, here from its end
     for said, other in OTHERS.items():
-        if book is deciphering and ("size" in said or "blur" in other): continue # this recipe has no other size, and its network no blur
+        if book is train_deciphering and ("size" in said or "blur" in other): continue # this recipe has no other size, and its network no blur
         other = dict(other)
         bank, r = other.pop("bank", BANK), other.pop("recipe", recipe)
         if bank is not BANK and bank.size == 16: r = replace(EIGHT, model=dict(widths=(4, 4, 4), code=4))
-        if r == "class": r = replace(book.RECIPES["class"]) if book is automodulator else recipe
+        if r == "class": r = replace(book.RECIPES["class"]) if book is train_automodulator else recipe
         if callable(r): r = r(recipe)
-        if book is deciphering and "class" in said: continue
+        if book is train_deciphering and "class" in said: continue
         with pytest.raises(ValueError, match=said) as e: book.train(bank, r, **run | other)
         assert "\n" not in str(e.value)
 
@@ -232,7 +232,7 @@ def test_train_saves_before_an_interrupt(tmp_path):
         while not (tmp_path / "log.jsonl").exists(): time.sleep(.05)
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt): automodulator.train(BANK, EIGHT, 10 ** 6, folder=tmp_path, quiet=True)
+    with pytest.raises(KeyboardInterrupt): train_automodulator.train(BANK, EIGHT, 10 ** 6, folder=tmp_path, quiet=True)
     assert load_state(tmp_path / "checkpoint.safetensors")["done"] > 0
     locked(tmp_path).close()
 

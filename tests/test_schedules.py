@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_switches import BASE, CIPHER, NEAR, SMALL, Doubles, alike, equal, kl, phi_loss, slopes, stub, walked
+from test_switches import BASE, CIPHER, NEAR, SMALL, Doubles, alike, equal, kl, new_engine, phi_loss, slopes, stub, walked
 
-from genae import automodulator, deciphering
+from genae import deciphering, train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
 from genae.datasets import toyfaces
-from genae.deciphering import DecipheringAutoencoder, Order, Stage, norms_of
 from genae.engine import Engine
 from genae.files import load_state, save_state
+from genae.deciphering import DecipheringAutoencoder, norms_of
 from genae.growing import BATCHES, REFERENCE_PHASES, Phase, fit, stage_at
+from genae.train_deciphering import Order, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +35,10 @@ def bank(): return Doubles(toyfaces(8, size=8, seed=4).images)
 
 
 @pytest.fixture
-def judge(monkeypatch): monkeypatch.setattr(deciphering, "distance_of", lambda recipe: stub())
+def judge(monkeypatch): monkeypatch.setattr(train_deciphering, "distance_of", lambda recipe: stub())
 
 
-def watched(engine, look, **run):
+def watched(engine, look):
     "Run to the end; what `look` sees after each step, with the pictures seen before it."
     seen, inner = [], engine.step
     def step(t):
@@ -45,7 +46,7 @@ def watched(engine, look, **run):
         seen.append((before, look()))
         return out
     engine.step = step
-    engine.run(engine.total or run.pop("pictures"), quiet=True, **run)
+    engine.run(engine.total, quiet=True)
     return seen
 
 
@@ -81,12 +82,12 @@ PHASES = (Phase(8, 32., 0., 8, 2e-3, 1e-3), Phase(16, 64., 32., 4, 1e-3, 10.))
 
 def test_phases_and_fade_by_pictures_seen(faces):
     torch.manual_seed(0)
-    engine = automodulator.trainer(Automodulator(16, code=4, widths=(6, 5, 4)), faces, replace(BASE, phases=PHASES, fall=.5, decoder_rate=3.))
+    engine = train_automodulator.trainer(Automodulator(16, code=4, widths=(6, 5, 4)), faces, replace(BASE, phases=PHASES, fall=.5, decoder_rate=3.))
     parts = engine.parts
     def look():
         nets = [net for whole in (parts["model"], parts["average"].net) for net in (whole.encoder, whole.decoder)]
         return [(net.size, net.alpha_fade) for net in nets], [parts[f"{k}coder_optimiser"].param_groups[0]["lr"] for k in ("en", "de")]
-    run = watched(engine, look, pictures=96)
+    run = watched(engine, look)
     assert [s for s, _ in run] == [0, 8, 16, 24, *range(32, 96, 4)] # batches of eight, then of four
     for seen, (stages, rates) in run:
         size, alpha, lr = (8, 1., 2e-3) if seen < 32 else (16, min(1., (seen - 32) / 32), 1e-3)
@@ -96,8 +97,8 @@ def test_phases_and_fade_by_pictures_seen(faces):
 
 def test_a_longer_run_is_the_same_run_stretched(faces):
     phases = tuple(replace(p, batch=8) for p in PHASES)
-    engine = automodulator.trainer(Automodulator(16, code=4, widths=(6, 5, 4)), faces, replace(BASE, phases=phases), 144)
-    run = watched(engine, lambda: (engine.parts["model"].size, engine.parts["model"].encoder.alpha_fade), pictures=144)
+    engine = train_automodulator.trainer(Automodulator(16, code=4, widths=(6, 5, 4)), faces, replace(BASE, phases=phases), 144)
+    run = watched(engine, lambda: (engine.parts["model"].size, engine.parts["model"].encoder.alpha_fade))
     assert run == [(s, (8, 1.) if s < 48 else (16, min(1., (s - 48) / 48))) for s in range(0, 144, 8)]
 
 
@@ -127,15 +128,15 @@ def test_a_run_leaves_the_average(faces):
     recipe = replace(BASE, phases=(Phase(8, 40., 0., 8, 1e-2, 10.),), half_life=12.)
     bank = Doubles(faces.images[..., ::2, ::2])
     torch.manual_seed(0)
-    engine = automodulator.trainer(Automodulator(8, code=4, widths=(6, 5)), bank, recipe)
+    engine = train_automodulator.trainer(Automodulator(8, code=4, widths=(6, 5)), bank, recipe)
     net, average = engine.parts["model"], None
-    for seen, weights in watched(engine, lambda: [p.detach().clone() for p in net.parameters()], pictures=40):
+    for seen, weights in watched(engine, lambda: [p.detach().clone() for p in net.parameters()]):
         keep = min(.5 ** (8 / 12), 1 - 8 / (seen + 8))
         average = weights if average is None else [keep * a + (1 - keep) * w for a, w in zip(average, weights)]
-    best = automodulator.finished(engine, recipe, 0)
+    best = train_automodulator.finished(engine, recipe, 0)
     assert alike(best.parameters(), average) and not alike(best.parameters(), net.parameters()) and not best.training
     assert any(k.endswith("_u") for k, _ in net.named_buffers()) and equal(best.buffers(), net.buffers()) # the vectors of spectral norm
-    again = automodulator.train(bank, recipe, 40, quiet=True, code=4, widths=(6, 5))
+    again = train_automodulator.train(bank, recipe, 40, quiet=True, code=4, widths=(6, 5))
     assert equal(again.parameters(), best.parameters())
 
 
@@ -157,7 +158,7 @@ def test_every_epoch_is_whole_and_in_an_order_of_its_own(n, batch):
 def test_decay_rate_and_shift_of_each_epoch(bank, judge, reaches):
     told = []
     recipe = replace(CIPHER, stages=(Stage(4, 2, .5), Stage(2, 0)), decay=.08, reaches=reaches, fall=.25, batch=4)
-    engine = deciphering.begin(bank, recipe)
+    engine = new_engine(bank, recipe)
     assert engine.total == 6 * 8
     engine.parts["model"].net.shift.register_forward_hook(lambda m, i, o: told.append(o.detach().clone()))
     run = watched(engine, lambda: [(g["weight_decay"], g["lr"]) for g in engine.parts["optimiser"].param_groups])
@@ -174,19 +175,19 @@ def test_decay_rate_and_shift_of_each_epoch(bank, judge, reaches):
 
 
 def test_optimiser_and_average_begin_anew_with_a_stage(bank, judge):
-    engine = deciphering.begin(bank, replace(CIPHER, stages=(Stage(2, 2, .5), Stage(2, 0))))
+    engine = new_engine(bank, replace(CIPHER, stages=(Stage(2, 2, .5), Stage(2, 0))))
     optimiser, average, net = engine.parts["optimiser"], engine.parts["average"], engine.parts["model"].net
     look = lambda: ({int(s["step"]) for s in optimiser.state.values()}, average.seen, equal(average.net.parameters(), net.parameters()), equal(average.net.buffers(), net.buffers()))
     assert [r for _, r in watched(engine, look)] == [({k}, 4 * k, k == 1, True) for k in (1, 2, 3, 4) * 2]
 
 
 def test_the_cipher_that_a_run_leaves(bank, judge):
-    engine = deciphering.begin(bank, CIPHER, seed=1)
+    engine = new_engine(bank, CIPHER, seed=1)
     engine.run(engine.total, quiet=True)
     average, last = [p.clone() for p in engine.parts["average"].net.parameters()], [p.clone() for p in engine.parts["model"].net.parameters()]
-    model = deciphering.finished(engine, CIPHER, 1)
+    model = train_deciphering.finished(engine, CIPHER, 1)
     assert equal(model.net.parameters(), average) and not alike(average, last) and not model.training
-    again = deciphering.train(bank, CIPHER, seed=1, quiet=True)
+    again = train_deciphering.train(bank, CIPHER, seed=1, quiet=True)
     assert equal(again.state_dict().values(), model.state_dict().values())
 
 

@@ -15,7 +15,7 @@ from torch import distributions as D
 from torch import nn
 from torch.nn import functional as F
 
-from genae import automodulator, deciphering
+from genae import deciphering, train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
 from genae.datasets import Bank, toyfaces
@@ -56,10 +56,10 @@ def equal(a, b): return all(torch.equal(x, y) for x, y in zip(a, b, strict=True)
 
 # ---------------------------------------------------------------- the automodulator
 
-AUTO = {f.name for f in fields(automodulator.Recipe)}
+AUTO = {f.name for f in fields(train_automodulator.Recipe)}
 PAIRS = dict(shared=(2, 0), lambda_inv=2.) if "shared" in AUTO else dict(pose=1) # layers 2 to N are those of the mirror image as well
 STILL = (Phase(16, 64., 0., batch=8, lr=0., margin=10.),) # a rate of 0: the gradients of a step are left, and the weights are those that it began with
-BASE = automodulator.Recipe(
+BASE = train_automodulator.Recipe(
     phases=STILL, model={}, distance="L1", floor=.2, lambda_x=2., lambda_z=3., lambda_j=1.5, lambda_joint=0., lambda_real=0., ceiling=False, stable_x=1., mixed=.25, mixed_theta=.25,
     pool=0, whole_blocks=False, hold_colours=False, stale_shapes=False, scrambled=False, average_by_step=False, decoder_learns_x=False, decoder_rate=1., betas=(0., .99), fall=0., half_life=1e4,
     **{k: v for k, v in dict(norm_j=False, split_n=False, shared=(), lambda_inv=1., pairs_instead=False, flip=False, pose=0).items() if k in AUTO})
@@ -70,15 +70,15 @@ def walked(faces, recipe, steps=1, t=0., dull=False):
     torch.manual_seed(0)
     net = Automodulator(16, code=4, widths=(6, 5, 4), depth=(1, 2))
     for p in net.decoder.to_picture.parameters() if dull else (): p.data.mul_(.01) # made-up pictures are nearly grey, and their codes near to each other
-    engine = automodulator.trainer(net, faces, recipe, seed=1)
+    engine = train_automodulator.trainer(net, faces, recipe, seed=1)
     net.eval()
     if "styles_optimiser" in engine.parts: engine.parts["styles_optimiser"].param_groups[0]["lr"] = recipe.phases[0].lr # else its own
     run = SimpleNamespace(engine=engine, net=net, draws=[], shown=[], terms=[], grads=[], average=engine.parts["average"], distance=engine.parts.get("distance"))
     run.phi, run.theta = ([*part.parameters()] for part in (net.encoder, net.decoder))
-    draw, loss = automodulator.draw_codes, automodulator.encoder_loss
+    draw, loss = train_automodulator.draw_codes, train_automodulator.encoder_loss
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(automodulator, "draw_codes", lambda *a, **k: run.draws.append(draw(*a, **k)) or run.draws[-1])
-        patch.setattr(automodulator, "encoder_loss", lambda e, d, x, fake, *a, **k: run.shown.append((x, fake)) or loss(e, d, x, fake, *a, **k))
+        patch.setattr(train_automodulator, "draw_codes", lambda *a, **k: run.draws.append(draw(*a, **k)) or run.draws[-1])
+        patch.setattr(train_automodulator, "encoder_loss", lambda e, d, x, fake, *a, **k: run.shown.append((x, fake)) or loss(e, d, x, fake, *a, **k))
         for s in range(steps):
             run.terms.append(engine.step(t[s] if isinstance(t, (list, tuple)) else t)[1])
             run.grads.append([[torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in ps] for ps in (run.phi, run.theta)])
@@ -237,7 +237,7 @@ def test_scrambled(faces, scrambled):
     phases = tuple(Phase(s, 16., 0., 8, 0., 10.) for s in (4, 8, 16))
     torch.manual_seed(0)
     net = Automodulator(16, code=4, widths=(6, 5, 4), depth=(1, 2))
-    engine = automodulator.trainer(net, faces, replace(BASE, phases=phases, distance="robust", scrambled=scrambled))
+    engine = train_automodulator.trainer(net, faces, replace(BASE, phases=phases, distance="robust", scrambled=scrambled))
     tables = engine.parts["distance"].scale_latent
     with torch.no_grad(): tables["4"].copy_(torch.arange(48.).view(3, 4, 4) / 48)
     engine.step(.1)
@@ -363,7 +363,7 @@ def features(p, judge):
 
 
 SMALL = dict(widths=(8, 8, 16), latent=4, neck=4)
-CIPHER = deciphering.Recipe(layers=((8, 2), (8, 3)), model=SMALL, stages=(deciphering.Stage(2, 2, .5), deciphering.Stage(2, 0)), batch=4, lr=2e-3, shift_lr=5e-4, decay=.3, reaches=True, mirror=False,
+CIPHER = train_deciphering.Recipe(layers=((8, 2), (8, 3)), model=SMALL, stages=(train_deciphering.Stage(2, 2, .5), train_deciphering.Stage(2, 0)), batch=4, lr=2e-3, shift_lr=5e-4, decay=.3, reaches=True, mirror=False,
                             distance="stub", enlarge=16, lambda_pixels=0., fall=0., average=.9, library=False)
 
 
@@ -372,8 +372,8 @@ def judges(monkeypatch):
     "Distances by name, none of which is fetched; what was asked for."
     asked = []
     def lpips(net, smallest): return asked.append((net, smallest)) or stub(smallest, dict(alex=5, vgg=6)[net])
-    monkeypatch.setattr(deciphering, "lpips", lpips)
-    monkeypatch.setattr(deciphering, "small_perceptual", lambda: asked.append("small") or stub(8, 7))
+    monkeypatch.setattr(train_deciphering, "lpips", lpips)
+    monkeypatch.setattr(train_deciphering, "small_perceptual", lambda: asked.append("small") or stub(8, 7))
     return asked
 
 
@@ -381,9 +381,14 @@ def judges(monkeypatch):
 def bank(): return Doubles(toyfaces(9, size=8, seed=4).images)
 
 
+def new_engine(bank, recipe, pictures=None, seed=0):
+    "A new cipher for a bank, and the engine that trains it."
+    return train_deciphering.trainer(train_deciphering.new_model(bank, recipe, seed), bank, recipe, pictures, seed)
+
+
 def ran(bank, recipe, pictures=None, seed=2):
     "The engine of a run that is over."
-    engine = deciphering.begin(bank, recipe, pictures, seed=seed)
+    engine = new_engine(bank, recipe, pictures, seed)
     engine.model0 = deepcopy(engine.parts["model"])
     engine.asked = []
     def step(t, inner=engine.step):
@@ -466,7 +471,7 @@ RUNS = dict( # switch: values, judge's seed and size
     none=({}, {}), mirror=(dict(mirror=True), {}), reaches=(dict(reaches=False), {}), library=(dict(library=True), {}), lambda_pixels=(dict(lambda_pixels=3.), {}),
     distance=(dict(distance="lpips-vgg"), dict(seed=6)), small=(dict(distance="toyfaces-small"), dict(seed=7, smallest=8)), enlarge=(dict(enlarge=24), dict(smallest=24)),
     decay=(dict(decay=.9), {}), lr=(dict(lr=5e-3), {}), shift_lr=(dict(shift_lr=4e-3), {}), fall=(dict(fall=.8), {}), average=(dict(average=.3), {}), batch=(dict(batch=3), {}),
-    layers=(dict(layers=((8, 1), (8, 5))), {}), model=(dict(model=SMALL | dict(clusters=4)), {}), stages=(dict(stages=(deciphering.Stage(1, 1), deciphering.Stage(2, 3, .9))), {}))
+    layers=(dict(layers=((8, 1), (8, 5))), {}), model=(dict(model=SMALL | dict(clusters=4)), {}), stages=(dict(stages=(train_deciphering.Stage(1, 1), train_deciphering.Stage(2, 3, .9))), {}))
 
 
 @pytest.mark.parametrize("switch", RUNS)
@@ -481,16 +486,16 @@ def test_a_run_of_the_cipher(bank, judges, switch):
     assert judges[0] == dict(distance=("vgg", 16), small="small", enlarge=("alex", 24)).get(switch, ("alex", 16))
 
 
-@pytest.mark.parametrize("name", deciphering.RECIPES)
+@pytest.mark.parametrize("name", train_deciphering.RECIPES)
 def test_a_recipe_of_the_cipher(bank, judges, name):
     "Both stages of each recipe with all its switches, narrow and short."
-    recipe = deciphering.RECIPES[name]
+    recipe = train_deciphering.RECIPES[name]
     clusters = dict(clusters=4) if "clusters" in recipe.model else {}
     recipe = replace(recipe, layers=((8, 1), (8, 3)), model=SMALL | clusters, batch=4, enlarge=16)
     engine = ran(bank, recipe, 8 * 4)
     judge = stub(8, 7) if recipe.distance == "toyfaces-small" else stub(16)
     assert agree(engine, textbook_run(engine, bank, recipe, judge, 8)) and engine.parts["order"].stage == 1
-    model = deciphering.finished(engine, recipe, 2)
+    model = train_deciphering.finished(engine, recipe, 2)
     assert model.clusters == clusters.get("clusters", 1) and model.sample(3, rng(0)).isfinite().all()
 
 
@@ -498,7 +503,7 @@ def test_clusters():
     dark, light = torch.zeros(5, 3, 8, 8, dtype=torch.uint8), torch.full((4, 3, 8, 8), 250, dtype=torch.uint8)
     bank = Bank(torch.cat([dark, light]) + torch.randint(5, (9, 3, 8, 8), generator=rng(0)).to(torch.uint8))
     settings = SMALL | dict(clusters=2)
-    engine = deciphering.begin(bank, replace(CIPHER, distance="toyfaces-small", model=settings))
+    engine = new_engine(bank, replace(CIPHER, distance="toyfaces-small", model=settings))
     model = engine.parts["model"]
     assert model.labels[:5].unique().numel() == model.labels[5:].unique().numel() == 1 and model.labels[0] != model.labels[8]
     for patterns, labels in ((model.patterns(), model.labels), (model.new_patterns(40, rng(1)), None)):
@@ -523,9 +528,9 @@ def test_bfloat16(bank):
     for kind in (OnGpu, torch.Tensor):
         for sixteen in (False, True):
             x = bank.batch(torch.arange(4)).float().as_subclass(kind)
-            deciphering.training_step(model, x, model.patterns(4).masks(), 1, stub().float(), replace(CIPHER, bfloat16=sixteen), sgd, rng(0))
+            train_deciphering.training_step(model, x, model.patterns(4).masks(), 1, stub().float(), replace(CIPHER, bfloat16=sixteen), sgd, rng(0))
     assert kinds == [torch.float32, torch.bfloat16, torch.float32, torch.float32] # on a GPU, where the recipe says so
-    assert {k: r.bfloat16 for k, r in deciphering.RECIPES.items()} == {"paper": False, "reference": False, "class": True, "lpips": True}
+    assert {k: r.bfloat16 for k, r in train_deciphering.RECIPES.items()} == {"paper": False, "reference": False, "class": True, "lpips": True}
 
 
 class OnCard:
@@ -542,13 +547,13 @@ def test_compiled(bank, judges, monkeypatch):
     monkeypatch.setattr(deciphering.CipherNet, "compile", lambda net: done.append("net"))
     monkeypatch.setattr(torch, "compile", lambda f: done.append("judge") or f)
     for cls in (DecipheringAutoencoder, Perceptual): monkeypatch.setattr(cls, "to", lambda m, device: m)
-    monkeypatch.setattr(deciphering, "rng", lambda seed, device="cpu": rng(seed))
+    monkeypatch.setattr(train_deciphering, "rng", lambda seed, device="cpu": rng(seed))
     for compiled in (True, False):
         done.clear()
-        deciphering.trainer(DecipheringAutoencoder(8, CIPHER.layers, 9, **SMALL), card, replace(CIPHER, distance="lpips-alex", compiled=compiled))
+        train_deciphering.trainer(DecipheringAutoencoder(8, CIPHER.layers, 9, **SMALL), card, replace(CIPHER, distance="lpips-alex", compiled=compiled))
         assert done == (["net", "judge"] if compiled else [])
-    assert {k: r.compiled for k, r in deciphering.RECIPES.items()} == {"paper": False, "reference": False, "class": True, "lpips": True}
+    assert {k: r.compiled for k, r in train_deciphering.RECIPES.items()} == {"paper": False, "reference": False, "class": True, "lpips": True}
 
 
 def test_every_switch_of_the_cipher_has_a_row():
-    assert {f.name for f in fields(deciphering.Recipe)} == set(RUNS) - {"none", "small"} | {"bfloat16", "compiled"}
+    assert {f.name for f in fields(train_deciphering.Recipe)} == set(RUNS) - {"none", "small"} | {"bfloat16", "compiled"}
