@@ -14,13 +14,13 @@ import torch
 from genae import deciphering
 from genae.automodulator import RECIPES, Automodulator, train
 from genae.ciphernet import says
-from genae.cli import cipher_pictures_of, measure, pictures_of, write_pictures
 from genae.core import rng, show
 from genae.data import FACTORS, open_bank, r2, reader, toyfaces
 from genae.deciphering import nearest
 from genae.growing import Phase
 from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips
+from genae.reports import cipher_pictures_of, measure, pictures_of, write_pictures
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package

@@ -18,6 +18,7 @@ FLOORS = [["core"], # the ground: `check`, seeds and `show` serve every module, 
           ["data", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
           ["automodulator", "deciphering", "baselines", "metrics"],
           ["mixing", "inversion", "tables"],
+          ["reports"], # a use of uses: shows and measures what `mixing` mixes
           ["cli", "widgets"]]
 HEAVY = ("lpips", "torchvision", "sklearn", "ipywidgets", "matplotlib", "scipy", "pytorch_fid", "PIL.ImageShow")
 WEIGHTS_LIMIT = 8 * 2**20

@@ -31,7 +31,7 @@ from house import ROOT, call, directives, imports, notebooks # noqa: E402
 
 RESULTS = ROOT / "results" / "mutants.json"
 ORDER = ("encoder decoder automodulator deciphering ciphernet perceptual engine cycles growing layers adain robust kl sphere mixing "
-         "patterns core data cli widgets").split() # others follow
+         "patterns core data reports cli widgets").split() # others follow
 COSTLY = {"test_cli.py": "cli", "test_widgets.py": "widgets"} # minutes: for the one module that nothing else tests
 SURVIVED, NOTICED, CRASHED = range(3)
 SKIPPED = {"slow", "cuda", "exercise"} # cells that `make test` skips too

@@ -15,10 +15,10 @@ from PIL import Image
 import genae
 from genae import cli
 from genae.automodulator import RECIPES, train
-from genae.cli import SHOWN, labelled
 from genae.core import Recap, rng, show
 from genae.data import draw, random_factors, toyfaces
 from genae.engine import Engine
+from genae.reports import SHOWN, labelled
 from test_cli import COMMANDS
 
 ENV = os.environ | dict(GENAE_DEVICE="cpu", OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
