@@ -219,7 +219,8 @@ def mixture(
     scales, files, x = net.decoder.scales(), files or [], {}
     among = ", ".join(scales)
     if len(files) > len(scales):
-        raise ValueError(f"{len(files)} pictures for the scales {among}: give no more, or --images for a grid")
+        raise ValueError(f"{len(files)} pictures for the scales {among}: "
+                         "give no more, or --images for a grid")
     given = dict(coarse=coarse, middle=middle, fine=fine) | dict(zip(scales, files))
     if not given["coarse"]:
         raise ValueError("give two or three pictures, or --coarse, --middle and --fine, "
@@ -301,7 +302,8 @@ def automodulator_length(
     least = math.ceil(max((a.batch * own / b.images for a, b in zip(phases, phases[1:])), default=1))
     if pictures and pictures < least:
         raise ValueError(f"--pictures is {pictures}, too few to grow to {size} pixels "
-                         f"in {len(phases)} phases: {least} are the least, {CLASS_PICTURES:,} give pictures worth a look")
+                         f"in {len(phases)} phases: {least} are the least, "
+                         f"{CLASS_PICTURES:,} give pictures worth a look")
     if pictures or minutes: return pictures or 1e12
     return own if own > 1000 else CLASS_PICTURES
 
@@ -410,7 +412,7 @@ def genae_train(
     model: Param("automodulator or deciphering", str, opt=False, nargs="?") = "automodulator",
     data: str = "toyfaces", # toyfaces, fashion-mnist, cifar10, celeba, lsun, or a folder of pictures
     size: int = 32, # of the pictures, in pixels
-    recipe: str = "class", # class; paper or reference, also paper:celeba-hq; lpips: a cipher of other pictures
+    recipe: str = "class", # class; paper or reference, also paper:celeba-hq; lpips for a cipher of others
     pictures: int = None, # in the whole run; by default what fits into the minutes, or the recipe's number
     minutes: float = None, # of training; ends the run if that comes first
     seed: int = 0,
