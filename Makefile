@@ -20,7 +20,7 @@ help: ## this list
 	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' Makefile | expand -t 16
 
 demo: .venv/genae ## train on drawn faces and mix held-out ones; with your own pictures: make demo IMAGES=folder
-	@genae_demo $(if $(IMAGES),--images "$(IMAGES)") --out demo
+	@genae_demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: .venv/dev ## run every lesson offline, then pytest; as another processor would: make test ISA=default THREADS=2
 	@rm -f .nbdev_test.log .ledger.jsonl .offline.jsonl

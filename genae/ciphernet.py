@@ -37,7 +37,8 @@ def encoder_stage(
     c_out: int,
 ) -> nn.Sequential: # (B, c_in, S, S) to (B, c_out, S / 2, S / 2)
     "Halve the picture (public code)."
-    return nn.Sequential(*_normed(nn.Conv2d(c_in, c_out, 2, 2), c_out), *_normed(nn.Conv2d(c_out, c_out, 3, padding=1), c_out))
+    return nn.Sequential(*_normed(nn.Conv2d(c_in, c_out, 2, 2), c_out),
+                         *_normed(nn.Conv2d(c_out, c_out, 3, padding=1), c_out))
 
 # %% ../nbs/22_ciphernet.ipynb #0e274416
 class Residual(nn.Module):
@@ -52,7 +53,9 @@ def bottleneck(
     neck: int, # channels in between
 ) -> Residual:
     "One by one, three by three, one by one (public code)."
-    return Residual(*_normed(nn.Conv2d(channels, neck, 1), neck), *_normed(nn.Conv2d(neck, neck, 3, padding=1), neck), nn.Conv2d(neck, channels, 1), nn.BatchNorm2d(channels))
+    return Residual(*_normed(nn.Conv2d(channels, neck, 1), neck),
+                    *_normed(nn.Conv2d(neck, neck, 3, padding=1), neck),
+                    nn.Conv2d(neck, channels, 1), nn.BatchNorm2d(channels))
 
 # %% ../nbs/22_ciphernet.ipynb #3b78be6c
 def decoder_stage(
@@ -62,7 +65,8 @@ def decoder_stage(
     neck: int,
 ) -> nn.Sequential: # (B, c_in, S, S) to (B, c_out, 2 S, 2 S)
     "Double the picture (eq. 22.3; public code)."
-    return nn.Sequential(*_normed(nn.ConvTranspose2d(c_in, c_out, 2, 2, groups=groups), c_out), bottleneck(c_out, neck), bottleneck(c_out, neck))
+    return nn.Sequential(*_normed(nn.ConvTranspose2d(c_in, c_out, 2, 2, groups=groups), c_out),
+                         bottleneck(c_out, neck), bottleneck(c_out, neck))
 
 def last_stage(
     c_in: int,
@@ -70,12 +74,14 @@ def last_stage(
     channels: int, # of the pictures
 ) -> nn.Sequential: # (B, c_in, S, S) to (B, channels, 2 S, 2 S), unbounded
     "Double once more, and to colours; no squashing at the end (public code)."
-    plain = lambda: Residual(*_normed(nn.Conv2d(neck, neck, 3, padding=1), neck), nn.Conv2d(neck, neck, 3, padding=1), nn.BatchNorm2d(neck))
-    return nn.Sequential(*_normed(nn.ConvTranspose2d(c_in, neck, 2, 2), neck), plain(), plain(), nn.Conv2d(neck, channels, 3, padding=1))
+    plain = lambda: Residual(*_normed(nn.Conv2d(neck, neck, 3, padding=1), neck),
+                             nn.Conv2d(neck, neck, 3, padding=1), nn.BatchNorm2d(neck))
+    return nn.Sequential(*_normed(nn.ConvTranspose2d(c_in, neck, 2, 2), neck), plain(), plain(),
+                         nn.Conv2d(neck, channels, 3, padding=1))
 
 # %% ../nbs/22_ciphernet.ipynb #e02be9fc
 class CipherNet(nn.Module):
-    "From a pattern of active channels, and noise, to a picture (Patterns, section 2, Fig. 1; details from the public code)."
+    "From a pattern of active channels, and noise, to a picture (Patterns, section 2, Fig. 1; public code)."
     def __init__(
         self,
         size: int = 32, # of the pictures; 16 times a whole number
@@ -86,16 +92,19 @@ class CipherNet(nn.Module):
         channels: int = 3, # of the pictures
     ):
         super().__init__()
-        scale = 2 ** len(widths)
-        if size < scale or size % scale: raise ValueError(f"CipherNet: size={size}, but {len(widths)} stages halve it to a whole number only if {scale} divides it")
-        self.size, self.axes, self.channels, self.start = size, axes, channels, (widths[-1], size // scale, size // scale)
+        scale, wide, down = 2 ** len(widths), 4 * latent, widths[::-1]
+        if size < scale or size % scale:
+            raise ValueError(f"CipherNet: size={size}, but {len(widths)} stages halve it to a whole number "
+                             f"only if {scale} divides it")
+        self.size, self.axes, self.channels = size, axes, channels
+        self.start = widths[-1], size // scale, size // scale
         self.encoder = nn.ModuleList(encoder_stage(a, b) for a, b in zip((channels, *widths), widths))
         self.to_latent = nn.Linear(math.prod(self.start), latent)
-        self.shift = nn.Sequential(nn.Linear(128 * axes, 4 * latent), nn.LeakyReLU(.01), nn.Linear(4 * latent, latent))
+        self.shift = nn.Sequential(nn.Linear(128 * axes, wide), nn.LeakyReLU(.01), nn.Linear(wide, latent))
         self.from_latent = nn.Linear(2 * latent, math.prod(self.start))
         self.begin = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(.01))
-        down = widths[::-1]
-        self.decoder = nn.Sequential(*(decoder_stage(a, b, a // widths[0], neck) for a, b in zip(down, down[1:])), last_stage(widths[0], neck, channels))
+        stages = [decoder_stage(a, b, a // widths[0], neck) for a, b in zip(down, down[1:])]
+        self.decoder = nn.Sequential(*stages, last_stage(widths[0], neck, channels))
 
 # %% ../nbs/22_ciphernet.ipynb #dc17e5c7
 @patch
@@ -105,7 +114,8 @@ def encode(
     masks: list[Tensor], # (B, n) for each masked stage
 ) -> Tensor: # (B, latent)
     "What the active channels make of the noise."
-    if len(masks) != len(self.encoder) - 1: raise ValueError(f"CipherNet: {len(masks)} masks for {len(self.encoder) - 1} masked stages")
+    if len(masks) != len(self.encoder) - 1:
+        raise ValueError(f"CipherNet: {len(masks)} masks for {len(self.encoder) - 1} masked stages")
     f = noise
     for stage, mask in zip(self.encoder, masks): f = masked(stage(f), mask)
     return self.to_latent(self.encoder[-1](f).flatten(1))
@@ -141,6 +151,7 @@ def says(
     "Whose is the variance of the output, the pattern's or the noise's (eq. 22.4)?"
     P, Q = len(masks[0]), len(noise)
     r = torch.full((Q, net.axes), 50., device=noise.device)
-    y = torch.stack([net(noise, [m[p:p + 1].expand(Q, -1) for m in masks], r) for p in range(P)]).double() # (P, Q, C, S, S)
+    y = torch.stack([net(noise, [m[p:p + 1].expand(Q, -1) for m in masks], r)
+                     for p in range(P)]).double() # (P, Q, C, S, S)
     pattern, rest = y.mean(1).var(0, unbiased=False).mean(), y.var(1, unbiased=False).mean()
     return dict(pattern=(pattern / (pattern + rest)).item(), noise=(rest / (pattern + rest)).item())

@@ -24,9 +24,11 @@ def codes_of(
     "Pictures are encoded, codes stay as they are."
     shape = tuple(getattr(source, "shape", ()))
     if len(shape) != 4 and shape[1:] != (model.code,):
-        raise ValueError(f"a source is pictures (B, C, S, S) or codes (B, {model.code}), not {shape or type(source).__name__}: of one picture or code make x[None]")
+        raise ValueError(f"a source is pictures (B, C, S, S) or codes (B, {model.code}), "
+                         f"not {shape or type(source).__name__}: of one picture or code make x[None]")
     if len(shape) == 4: return model.encode(source)
-    if not source.is_floating_point(): raise ValueError(f"codes of type {source.dtype}: give floats, such as `encode` makes")
+    if not source.is_floating_point():
+        raise ValueError(f"codes of type {source.dtype}: give floats, such as `encode` makes")
     return source
 
 def unnamed(
@@ -35,22 +37,27 @@ def unnamed(
 ) -> list: # of ranges (k, k)
     "The layers that nothing names, one by one."
     ranges = decoder.scales()
-    spans = [ranges.get(key, (1, 0)) if isinstance(key, str) else key for key in named] # `Decoder.styles` refuses unknown names
+    # `Decoder.styles` refuses unknown names
+    spans = [ranges.get(key, (1, 0)) if isinstance(key, str) else key for key in named]
     return [(k, k) for k in range(1, decoder.n + 1) if not any(i <= k <= j for i, j in spans)]
 
 # %% ../nbs/19_mixing.ipynb #41c0a580
 def mix(
     model: Automodulator,
-    parts: dict, # {"coarse": source, "middle": source, "fine": source}, or {(i, j): source} with layers from 1; a source is pictures (B, C, S, S) or codes (B, d), B or 1 of them
-    rest: Tensor = None, # source of the layers that `parts` does not name
+    parts: dict, # {"coarse": source, "middle": source, "fine": source}, or {(i, j): source}, layers from 1
+    rest: Tensor = None, # of all other layers; a source is pictures (B, C, S, S) or codes (B, d), or one
 ) -> Tensor: # (B, C, S, S) in [-1, 1]
-    "Decode with the early layers obeying one picture and the late layers another (paper, section 3.2, Fig. 2b)."
-    if not parts and rest is None: raise ValueError("nothing to mix: name scales or ranges of layers, such as {'coarse': x}, or give `rest`")
-    if odd := [k for k in parts if not isinstance(k, str) and not (isinstance(k, tuple) and len(k) == 2)]: raise ValueError(f"parts {odd}: name a scale, or layers as a pair (i, j)")
+    "Decode, early layers obeying one picture and late layers another (paper, section 3.2, Fig. 2b)."
+    if not parts and rest is None:
+        raise ValueError("nothing to mix: name scales or ranges of layers, such as {'coarse': x}, "
+                         "or give `rest`")
+    if odd := [k for k in parts if not isinstance(k, str) and not (isinstance(k, tuple) and len(k) == 2)]:
+        raise ValueError(f"parts {odd}: name a scale, or layers as a pair (i, j)")
     codes = {k: codes_of(model, s) for k, s in parts.items()}
     if rest is not None: codes |= dict.fromkeys(unnamed(model.decoder, parts), codes_of(model, rest))
     n = max(len(z) for z in codes.values())
-    if wrong := [k for k, z in codes.items() if len(z) not in (1, n)]: raise ValueError(f"{wrong} have neither 1 nor {n} pictures")
+    if wrong := [k for k, z in codes.items() if len(z) not in (1, n)]:
+        raise ValueError(f"{wrong} have neither 1 nor {n} pictures")
     return model.decode(model.decoder.styles({k: z.expand(n, -1) for k, z in codes.items()}))
 
 # %% ../nbs/19_mixing.ipynb #a95777f9
@@ -80,7 +87,9 @@ def read_mixtures(
 ) -> Tensor: # (B, 11)
     "The factors of many mixtures, read 128 pictures at a time."
     n = len(next(iter(parts.values())))
-    with torch.no_grad(): return torch.cat([read(mix(model, {k: z[i:i + 128] for k, z in parts.items()})) for i in range(0, n, 128)])
+    with torch.no_grad():
+        return torch.cat([read(mix(model, {k: z[i:i + 128] for k, z in parts.items()}))
+                          for i in range(0, n, 128)])
 
 # %% ../nbs/19_mixing.ipynb #de2b5319
 def factor_transfer(
@@ -103,7 +112,7 @@ def conditional(
     n: int, # new pictures
     generator: torch.Generator, # of the codes
 ) -> Tensor: # (n, C, S, S) in [-1, 1]
-    "Hold some layers to pictures or codes; one random code drives all the others (eq. 19.3; paper, section 3.2, Fig. 2b)."
+    "Hold some layers; one random code drives all the others (eq. 19.3; paper, section 3.2, Fig. 2b)."
     if n < 1: raise ValueError(f"{n} pictures cannot be drawn: ask for 1 or more")
     return mix(model, parts, rest=sample_sphere(n, model.code, generator).to(next(model.parameters())))
 
@@ -113,18 +122,20 @@ def interpolate(
     a: Tensor, # where it begins: pictures (B, C, S, S) or codes (B, d)
     b: Tensor, # where it ends, as many
     n: int, # pictures on each way, both ends included
-    layers = None, # the layers that travel, a scale or a range (i, j); the others stay with a; None = all travel
+    layers = None, # that travel, a scale or a range (i, j); the others stay with a; None = all travel
 ) -> Tensor: # (B * n, C, S, S), to be shown in n columns
     "Pictures on the way from one to another (eq. 19.5)."
     z_a, z_b = codes_of(model, a), codes_of(model, b)
-    if n < 1 or len(z_a) != len(z_b): raise ValueError(f"{n} pictures on the ways from {len(z_a)} to {len(z_b)}: ask for 1 or more, and give as many ends as beginnings")
+    if n < 1 or len(z_a) != len(z_b):
+        raise ValueError(f"{n} pictures on the ways from {len(z_a)} to {len(z_b)}: ask for 1 or more, "
+                         "and give as many ends as beginnings")
     path = slerp(z_a[:, None], z_b[:, None], torch.linspace(0, 1, n).to(z_a))
     return mix(model, {layers or (1, model.decoder.n): path.flatten(0, 1)}, rest=z_a.repeat_interleave(n, 0))
 
 # %% ../nbs/19_mixing.ipynb #21de850e
 def interpolation_grid(
     model: Automodulator,
-    corners: Tensor, # four pictures (4, C, S, S) or codes (4, d): top left, top right, bottom left, bottom right
+    corners: Tensor, # pictures (4, C, S, S) or codes (4, d): top left and right, bottom left and right
     n: int, # pictures along an edge
 ) -> Tensor: # (n * n, C, S, S), to be shown in n columns
     "A square of pictures between four (eq. 3.10)."
@@ -150,7 +161,9 @@ def edit(
 ) -> Tensor: # (B, C, S, S) in [-1, 1]
     "Add an attribute to pictures, at some layers only (eq. 19.7; paper, section 4, Fig. 5b)."
     z = codes_of(model, x)
-    if vector.shape[-1:] != (model.code,): raise ValueError(f"an attribute is a vector ({model.code},), not {tuple(vector.shape)}: see `attribute`")
+    if vector.shape[-1:] != (model.code,):
+        raise ValueError(f"an attribute is a vector ({model.code},), not {tuple(vector.shape)}: "
+                         "see `attribute`")
     return mix(model, {layers or (1, model.decoder.n): normalize(z + strength * vector)}, rest=z)
 
 # %% ../nbs/19_mixing.ipynb #7d7ffdc6
@@ -161,9 +174,10 @@ def pose_identity(
     j: int, # the last layer of the pose; less than the number of layers
     generator: torch.Generator, # of the pairing
 ) -> dict: # {"pose": {factor: R2}, "identity": {factor: R2}}
-    "Faces B drive layers 1 to j, faces A the others: is the pose B's, and all that a mirror leaves alone A's (eq. 19.9; paper, Fig. 5a)?"
+    "Faces B drive layers 1 to j, A the others: is the pose B's, and the rest A's (eq. 19.9; paper, Fig. 5a)?"
     z, b = encode_bank(model, bank), torch.randperm(len(bank), generator=generator)
     factors = read_mixtures(model, read, {(1, j): z[b], (j + 1, model.decoder.n): z})
     flips = (mirror(torch.ones(1, len(FACTORS))) < 0)[0].tolist()
     pose, identity = r2(factors, bank.factors[b]).tolist(), r2(factors, bank.factors).tolist()
-    return dict(pose={k: v for k, v, m in zip(FACTORS, pose, flips) if m}, identity={k: v for k, v, m in zip(FACTORS, identity, flips) if not m})
+    return dict(pose={k: v for k, v, m in zip(FACTORS, pose, flips) if m},
+                identity={k: v for k, v, m in zip(FACTORS, identity, flips) if not m})

@@ -41,7 +41,8 @@ def subsets(
 
 # %% ../nbs/20_patterns.ipynb #6d45f743
 def _scramble(z): # int64 to int64, one to one; torch's products wrap around as they should
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)): # 0xBF58476D1CE4E5B9 and 0x94D049BB133111EB, signed
+    signed = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15 # 0xBF58476D1CE4E5B9 and 0x94D049BB133111EB
+    for shift, factor in zip((30, 27, 31), (*signed, 1)):
         z = (z ^ (z >> shift & (1 << 64 - shift) - 1)) * factor
     return z
 
@@ -55,7 +56,8 @@ def random_draws(
     step = -0x61C8864680B583EB # 0x9E3779B97F4A7C15 signed: 2^64 over the golden ratio
     key = _scramble(_scramble(_scramble(torch.tensor(seed, device=index.device) + step) + index) + attempt)
     number = torch.arange(1, len(bounds) + 1, device=index.device)
-    return (_scramble(key[:, None] + number * step) >> 11 & (1 << 53) - 1) % torch.tensor(bounds, device=index.device)
+    drawn = _scramble(key[:, None] + number * step) >> 11 & (1 << 53) - 1
+    return drawn % torch.tensor(bounds, device=index.device)
 
 # %% ../nbs/20_patterns.ipynb #4b7e2f0b
 class Patterns:
@@ -66,14 +68,17 @@ class Patterns:
         channels: tuple, # of each layer
     ):
         for a, n in zip(active, channels, strict=True):
-            if a.ndim != 2 or len(a) != len(active[0]) or a.numel() and not 0 <= int(a.min()) <= int(a.max()) < n: raise ValueError(f"Patterns: indices {tuple(a.shape)} for a layer of {n} channels; give (N, k) whole numbers from 0 to {n - 1}, N the same for all layers")
+            outside = a.numel() and not 0 <= int(a.min()) <= int(a.max()) < n
+            if a.ndim != 2 or len(a) != len(active[0]) or outside:
+                raise ValueError(f"Patterns: indices {tuple(a.shape)} for a layer of {n} channels; "
+                                 f"give (N, k) whole numbers from 0 to {n - 1}, N the same for all layers")
         self.channels = tuple(channels)
         self.active = [a.to(torch.uint8 if n <= 256 else torch.int16) for a, n in zip(active, channels)]
 
     def __len__(self): return len(self.active[0])
 
 # %% ../nbs/20_patterns.ipynb #b476e866
-def _checked(active, channels): # rows of patterns that were looked at need no second look, which would make a GPU wait
+def _checked(active, channels): # rows that were looked at need no second look, which would make a GPU wait
     patterns = object.__new__(Patterns)
     patterns.active, patterns.channels = active, channels
     return patterns
@@ -113,6 +118,20 @@ def repeats(
     again[order[1:]] = inverse[order].diff() == 0
     return again
 
+# %% ../nbs/20_patterns.ipynb #20c10001
+def _widths(n, layers, labels, clusters, avoid): # (channels, active ones) within a cluster, if there is room
+    (first, k), *others = layers
+    if first % clusters or k > first // clusters:
+        raise ValueError(f"{first} channels cannot be shared among {clusters} clusters with {k} active: "
+                         f"choose a divisor of {first}, {first // k} at most")
+    if clusters > 1 and labels is None:
+        raise ValueError(f"{clusters} clusters, but no labels: say of which cluster each picture is")
+    most, there = _most(n, labels, avoid, first // clusters), count_patterns(layers, clusters)
+    if most > there:
+        raise ValueError(f"{most} pictures, but only {there} patterns: "
+                         "use more channels, or more active ones")
+    return [(first // clusters, k), *others]
+
 # %% ../nbs/20_patterns.ipynb #caaab09b
 def draw_patterns(
     n: int,
@@ -124,20 +143,18 @@ def draw_patterns(
     avoid: Patterns = None, # that must not be drawn
 ) -> Patterns: # n different ones, the same for the same seed, whatever n and the device
     "Patterns for pictures 0, ..., n - 1 (Patterns, section 2)."
-    (first, k), *others = layers
-    if first % clusters or k > first // clusters: raise ValueError(f"{first} channels cannot be shared among {clusters} clusters with {k} active: choose a divisor of {first}, {first // k} at most")
-    if clusters > 1 and labels is None: raise ValueError(f"{clusters} clusters, but no labels: say of which cluster each picture is")
-    old = 0 if avoid is None else len(avoid)
-    widths = [(first // clusters, k), *others]
-    if (most := _most(n, labels, avoid, widths[0][0])) > count_patterns(layers, clusters): raise ValueError(f"{most} pictures, but only {count_patterns(layers, clusters)} patterns: use more channels, or more active ones")
+    widths, old = _widths(n, layers, labels, clusters, avoid), 0 if avoid is None else len(avoid)
     bounds = [m - a + i + 1 for m, a in widths for i in range(a)]
     index, attempt = torch.arange(n, device=device), 0
     active = _draw(seed, index, bounds, widths, 0, labels)
     known = [a.long() for a in avoid.active] if old else [a[:0] for a in active]
     while (again := repeats([torch.cat(a) for a in zip(known, active)])[old:]).any() and attempt < ATTEMPTS:
         attempt += 1
-        for a, new in zip(active, _draw(seed, index[again], bounds, widths, attempt, None if labels is None else labels[again])): a[again] = new
-    if again.any(): active = _settle(seed, torch.cat(active, 1), torch.cat(known, 1), widths, labels).split([k for _, k in widths], 1)
+        of = None if labels is None else labels[again]
+        for a, new in zip(active, _draw(seed, index[again], bounds, widths, attempt, of)): a[again] = new
+    if again.any():
+        settled = _settle(seed, torch.cat(active, 1), torch.cat(known, 1), widths, labels)
+        active = settled.split([k for _, k in widths], 1)
     return Patterns(active, [m for m, _ in layers])
 
 # %% ../nbs/20_patterns.ipynb #bbe839a9
@@ -152,11 +169,13 @@ def _most(n, labels, avoid, width): # pictures of the fullest cluster, old ones 
     return int(torch.cat([labels, old]).bincount().max())
 
 # %% ../nbs/20_patterns.ipynb #e61e7f80
-ATTEMPTS = 32 # to draw a pattern that is not taken; where less than half of all are given out, a few are enough
+ATTEMPTS = 32 # to draw a pattern that is not taken; where half of them are free, a few are enough
 
-def _settle(seed, rows, known, widths, labels): # in a crowded space: keep what was drawn, or take the next that is free
+# in a crowded space: keep what was drawn, or take the next that is free
+def _settle(seed, rows, known, widths, labels):
     every = [sum(parts, ()) for parts in product(*(combinations(range(m), k) for m, k in widths))]
-    order = random_draws(seed, torch.arange(len(every)), [2 ** 53], attempt=-1).flatten().argsort(stable=True).tolist()
+    order = random_draws(seed, torch.arange(len(every)), [2 ** 53], attempt=-1).flatten()
+    order = order.argsort(stable=True).tolist()
     groups, (width, k) = [0] * len(rows) if labels is None else labels.tolist(), widths[0]
     taken, left, settled = set(map(tuple, known.tolist())), {g: iter(order) for g in set(groups)}, []
     for row, g in zip(map(tuple, rows.tolist()), groups):
@@ -174,7 +193,8 @@ def save(
     path: str | Path, # of a safetensors file
 ) -> None:
     "Write the indices, a few bytes for each picture."
-    save_file({str(n): a.contiguous().cpu() for n, a in enumerate(self.active)}, str(path), {"channels": " ".join(map(str, self.channels))})
+    save_file({str(n): a.contiguous().cpu() for n, a in enumerate(self.active)}, str(path),
+              {"channels": " ".join(map(str, self.channels))})
 
 @patch(cls_method=True)
 def load(
@@ -185,7 +205,8 @@ def load(
     with safe_open(str(path), "pt") as f:
         channels = (f.metadata() or {}).get("channels")
         if not channels: raise ValueError(f"{path} does not hold patterns")
-        return cls([f.get_tensor(str(n)) for n in range(len(channels.split()))], tuple(map(int, channels.split())))
+        return cls([f.get_tensor(str(n)) for n in range(len(channels.split()))],
+                   tuple(map(int, channels.split())))
 
 # %% ../nbs/20_patterns.ipynb #7dc9b3d1
 def overlap_distribution(
@@ -193,7 +214,8 @@ def overlap_distribution(
     k: int, # active ones
 ) -> Tensor: # (k + 1,) float64
     "Probability that two subsets share 0, ..., k channels (eq. 20.4)."
-    return torch.tensor([math.comb(k, o) * math.comb(n - k, k - o) / math.comb(n, k) for o in range(k + 1)], dtype=torch.float64)
+    return torch.tensor([math.comb(k, o) * math.comb(n - k, k - o) / math.comb(n, k) for o in range(k + 1)],
+                        dtype=torch.float64)
 
 # %% ../nbs/20_patterns.ipynb #ec09bf27
 def cluster_pictures(
@@ -216,7 +238,8 @@ def new_labels(
     generator: torch.Generator,
 ) -> Tensor: # (n,) int64
     "Clusters for new patterns, as often as in training (eq. 20.5)."
-    return labels[torch.randint(len(labels), (n,), generator=generator, device=generator.device).to(labels.device)]
+    i = torch.randint(len(labels), (n,), generator=generator, device=generator.device)
+    return labels[i.to(labels.device)]
 
 # %% ../nbs/20_patterns.ipynb #5387590b
 @patch

@@ -18,9 +18,10 @@ def unit_features(
     f: Tensor, # (B, C, H, W)
     eps: float = 1e-10,
 ) -> Tensor: # the same; the channels of each place have length one, or nearly zero where all are zero
-    "Features without their strength; `eps` is under the root, so that the gradient is finite at zero (eq. 21.1)."
+    "Features without their strength; `eps` under the root keeps the gradient finite at zero (eq. 21.1)."
     return f * (f.square().sum(1, keepdim=True) + eps).rsqrt()
 
+# %% ../nbs/21_perceptual.ipynb #21c10001
 class Perceptual(nn.Module):
     "Distance of pictures in the features of a frozen network (Zhang et al. 2018)."
     def __init__(
@@ -33,7 +34,8 @@ class Perceptual(nn.Module):
         smallest: int = 1, # smaller pictures are enlarged to so many pixels first
     ):
         super().__init__()
-        if any((w < 0).any() for w in weights): raise ValueError("Perceptual: a weight is negative, and no distance can be made of it")
+        if any((w < 0).any() for w in weights):
+            raise ValueError("Perceptual: a weight is negative, and no distance can be made of it")
         self.stages, self.name, self.smallest = nn.ModuleList(stages), name, smallest
         for i, w in enumerate(weights): self.register_buffer(f"weight{i}", w.float().view(1, -1, 1, 1))
         self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1))
@@ -47,7 +49,8 @@ def features(
     x: Tensor, # (B, 3, S, S) in [-1, 1]
 ) -> list[Tensor]: # (B, C, H, W) of each stage, as the network gives them
     "What the network sees."
-    if x.shape[-1] < self.smallest: x = F.interpolate(x, size=self.smallest, mode="bilinear", align_corners=False)
+    if x.shape[-1] < self.smallest:
+        x = F.interpolate(x, size=self.smallest, mode="bilinear", align_corners=False)
     x, found = (x - self.shift) / self.scale, []
     for stage in self.stages: found.append(x := stage(x))
     return found
@@ -58,7 +61,8 @@ def embed(
     x: Tensor, # (B, 3, S, S) in [-1, 1]
 ) -> Tensor: # (B, D)
     "The point that stands for a picture: squared distances of points are perceptual distances (eq. 21.3)."
-    parts = [(unit_features(f) * (getattr(self, f"weight{i}") / f.shape[2:].numel()).sqrt()).flatten(1) for i, f in enumerate(self.features(x))]
+    parts = [(unit_features(f) * (getattr(self, f"weight{i}") / f.shape[2:].numel()).sqrt()).flatten(1)
+             for i, f in enumerate(self.features(x))]
     return torch.cat(parts, 1)
 
 # %% ../nbs/21_perceptual.ipynb #d1d04a80
@@ -69,16 +73,21 @@ def forward(
     x_hat: Tensor, # (B, 3, S, S) made ones
 ) -> Tensor: # (B,) distances, 0 for equal pictures
     "Perceptual distances of pairs (eq. 21.2); a batch in [0, 1] is refused."
-    if x.shape != x_hat.shape or x.ndim != 4 or x.shape[1] != 3: raise ValueError(f"{self.name}: pictures {tuple(x.shape)} and {tuple(x_hat.shape)} given, two of (B, 3, S, S) needed")
-    if len(x) and not (x.abs().max() <= 1.01 and x.min() < 0): raise ValueError(f"{self.name}: values from {x.min().item():g} to {x.max().item():g} given, [-1, 1] needed; of pictures in [0, 1] make 2 * x - 1")
+    if x.shape != x_hat.shape or x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"{self.name}: pictures {tuple(x.shape)} and {tuple(x_hat.shape)} given, "
+                         "two of (B, 3, S, S) needed")
+    if len(x) and not (x.abs().max() <= 1.01 and x.min() < 0):
+        raise ValueError(f"{self.name}: values from {x.min().item():g} to {x.max().item():g} given, "
+                         "[-1, 1] needed; of pictures in [0, 1] make 2 * x - 1")
     return (self.embed(x) - self.embed(x_hat)).square().sum(1)
 
 # %% ../nbs/21_perceptual.ipynb #18f85b8f
-CUTS = {"alex": ("alexnet", (2, 5, 8, 10, 12)), "vgg": ("vgg16", (4, 9, 16, 23, 30))} # torchvision's name, and where its `features` are cut
+# torchvision's name, and where its `features` are cut
+CUTS = {"alex": ("alexnet", (2, 5, 8, 10, 12)), "vgg": ("vgg16", (4, 9, 16, 23, 30))}
 
 def lpips(
     net: str = "alex", # or "vgg"
-    folder: str | Path = None, # where the file of weights lies; by default torch's own cache, filled by a download if need be
+    folder: str | Path = None, # of the file of weights; by default torch's cache, filled by a download
     smallest: int = 64, # smaller pictures are enlarged to so many pixels first; AlexNet needs 31 at least
 ) -> Perceptual:
     "LPIPS version 0.1 with its published weights (Zhang et al. 2018)."
@@ -88,10 +97,13 @@ def lpips(
     name, cuts = CUTS[net]
     state = _published(models.get_model_weights(name).IMAGENET1K_V1, folder)
     trunk = models.get_model(name).features
-    trunk.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")})
-    lins = torch.load(Path(find_spec("lpips").origin).parent / "weights" / "v0.1" / f"{net}.pth", map_location="cpu", weights_only=True)
+    trunk.load_state_dict({k.removeprefix("features."): v
+                           for k, v in state.items() if k.startswith("features.")})
+    lins = torch.load(Path(find_spec("lpips").origin).parent / "weights" / "v0.1" / f"{net}.pth",
+                      map_location="cpu", weights_only=True)
     weights = [lins[f"lin{i}.model.1.weight"].flatten() for i in range(5)]
-    return Perceptual([trunk[a:b] for a, b in zip((0, *cuts), cuts)], weights, f"lpips-{net}", (-.030, -.088, -.188), (.458, .448, .450), smallest)
+    return Perceptual([trunk[a:b] for a, b in zip((0, *cuts), cuts)], weights, f"lpips-{net}",
+                      (-.030, -.088, -.188), (.458, .448, .450), smallest)
 
 # %% ../nbs/21_perceptual.ipynb #a5f280dd
 def _published(weights, folder): # state dict of torchvision's weights, or an error that says what to do
@@ -101,8 +113,10 @@ def _published(weights, folder): # state dict of torchvision's weights, or an er
         if path.exists(): return torch.load(path, map_location="cpu", weights_only=True)
         return weights.get_state_dict(model_dir=str(folder), progress=False, check_hash=True)
     except Exception as e:
-        raise OSError(f"the weights {path.name} could not be {'read' if path.exists() else 'fetched'} ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}). "
-                      f"On a machine with a network, download {weights.url}; put the file into {folder}, or name its folder") from None
+        raise OSError(f"the weights {path.name} could not be {'read' if path.exists() else 'fetched'} "
+                      f"({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}). "
+                      f"On a machine with a network, download {weights.url}; "
+                      f"put the file into {folder}, or name its folder") from None
 
 # %% ../nbs/21_perceptual.ipynb #90aa3334
 def _pupil(): # the small network, before it has learned anything

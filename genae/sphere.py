@@ -46,9 +46,11 @@ def slerp(
 ) -> Tensor: # (..., d) unit codes
     "Go from one code to another along the great circle, at constant speed (eq. 3.10)."
     for z in (z_a, z_b):
-        if not ((z.norm(dim=-1) - 1).abs() < 1e-3).all(): raise ValueError("slerp: codes must have length one; call normalize first")
+        if not ((z.norm(dim=-1) - 1).abs() < 1e-3).all():
+            raise ValueError("slerp: codes must have length one; call normalize first")
     if ((z_a + z_b).norm(dim=-1) < torch.finfo(z_a.dtype).eps ** .5).any():
-        raise ValueError("slerp: two codes are opposite, every way between them is equally short; go by way of a third code")
+        raise ValueError("slerp: two codes are opposite, every way between them is equally short; "
+                         "go by way of a third code")
     omega, t = angle(z_a, z_b) / math.pi, torch.as_tensor(t, dtype=z_a.dtype, device=z_a.device)
     weight = lambda s: (s * torch.sinc(s * omega) / torch.sinc(omega))[..., None]
     return weight(1 - t) * z_a + weight(t) * z_b

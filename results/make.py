@@ -14,7 +14,6 @@ import torch
 from genae import train_deciphering
 from genae.automodulator import Automodulator
 from genae.ciphernet import says
-from genae.cli import cipher_pictures_of, measure, pictures_of, write_pictures
 from genae.core import rng, show
 from genae.datasets import open_bank, toyfaces
 from genae.deciphering import nearest
@@ -24,6 +23,7 @@ from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips
 from genae.reader import r2, reader
 from genae.train_automodulator import RECIPES, train
+from genae.reports import cipher_pictures_of, measure, pictures_of, write_pictures
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package

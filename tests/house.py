@@ -18,10 +18,14 @@ FLOORS = [["core"], # the ground: `check`, seeds and `show` serve every module, 
           ["datasets", "reader", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
           ["automodulator", "deciphering", "baselines", "metrics"],
           ["train_automodulator", "train_deciphering", "mixing", "inversion", "tables"],
+          ["reports"], # a use of uses: shows and measures what `mixing` mixes
           ["cli", "widgets"]]
 HEAVY = ("lpips", "torchvision", "sklearn", "ipywidgets", "matplotlib", "scipy", "pytorch_fid", "PIL.ImageShow")
 WEIGHTS_LIMIT = 8 * 2**20
 OUTPUT_LIMIT = 150 * 2**10
+COLUMNS = 110
+WIDE = {"00_core", "01_data", "02_autoencoder", "04_kl", "05_game", "10_layers", "11_adain", "12_encoder", "13_decoder", "14_growing", "15_robust",
+        "16_cycles", "17_engine", "18_automodulator", "23_deciphering"} # not wrapped yet
 LESSON_RULES, PACKAGE_RULES = {}, {}
 
 
@@ -151,6 +155,15 @@ def one_idea_per_cell(nb, book):
     for c in nb.prose:
         text = re.sub(r"^\|.*$", "", words(c.source), flags=re.M) # the rows of a table are looked up, not read aloud
         if (n := len(text.split())) > 120: yield f"a markdown cell has {n} words, 120 at most: {c.source[:60]!r}"
+
+
+@lesson_rule
+def columns(nb, book):
+    "Code that is projected fits on the wall."
+    if nb.name in WIDE: return
+    for c in nb.code:
+        for line in c.source.splitlines():
+            if len(line) > COLUMNS: yield f"a line of code has {len(line)} columns, {COLUMNS} at most: {line.strip()[:60]!r}"
 
 
 @lesson_rule

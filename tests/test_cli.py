@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from conftest import tool
-from genae.cli import open_data
 from genae.core import rng, show
-from genae.engine import checkpoints, fingerprint
+from genae.engine import STOPS, checkpoints, fingerprint
 from genae.faces import draw, random_factors
 from genae.files import load_state, shipped
+from genae.cli import from_shell, open_data, open_model, plain_errors
 from genae.growing import fit, stage_at
 from genae.train_automodulator import CLASS_PHASES
 from house import ROOT
@@ -173,7 +173,11 @@ WRONG = { # command and options: what the line must say
     "genae_demo --images few": "2 pictures are too few",
     "genae_demo --recipe secret": "choose one of",
     "genae_demo --size 8 --out text.txt/demo": "text.txt/demo",
-    "genae_demo --out broken": "choose another --out",
+    "genae_demo --out broken": "size is 8 there and 16 here",
+    "genae_demo --minutes 0": "give a number above 0",
+    "genae_train deciphering --size 24": "16 divides it",
+    "genae_train deciphering --data few": "give --recipe lpips",
+    "genae_train --out old": "no run.json",
     "genae_sample --n 0": "give a number above 0",
     "genae_sample --seed -1": "give a whole number from 0",
     "genae_sample --model nowhere": "choose toyfaces",
@@ -188,12 +192,15 @@ WRONG = { # command and options: what the line must say
     "genae_reconstruct --images few/0.png cut.png": "cut.png cannot be read as a picture",
     "genae_reconstruct --images few/0.png tiny.png": "tiny.png cannot be read as a picture (ValueError: 4x4 pixels are too few",
     "genae_reconstruct --images empty": "holds no pictures",
+    "genae_reconstruct few --model deciphering_toyfaces": "never learned to read pictures",
     "genae_reconstruct --images few/0.png --model cut.safetensors": "damaged",
     "genae_mix": "give two or three pictures",
     "genae_mix --coarse few/0.png --fine nowhere.png": "nowhere.png does not exist",
     "genae_mix --coarse few/0.png --images few": "either",
     "genae_mix --images few --scale huge": "choose one of coarse, middle, fine",
     "genae_mix --scale fine": "--images",
+    "genae_mix few/0.png few/0.png few/0.png few/0.png": "give no more",
+    "genae_mix few few/0.png": "few is a folder",
     "genae_mix --coarse few/0.png --out text.txt/mix.png": "text.txt",
 }
 FINE = [f"{name} --help" for name in COMMANDS] + ["genae_sample --n lots", "genae_sample --number 3", "genae_reconstruct --images mixed --out pairs.png"]
@@ -221,7 +228,7 @@ Path("codes.json").write_text(json.dumps(codes))
 
 def furnish(place):
     "A folder with everything in it that can be wrong."
-    for name in ("few", "mixed", "empty", "held", "torn", "broken"): (place / name).mkdir()
+    for name in ("few", "mixed", "empty", "held", "torn", "broken", "old"): (place / name).mkdir()
     for i, x in enumerate(draw(random_factors(2, rng(3)), size=32)):
         for name in ("few", "mixed"): show(x[None], height=1).save(place / name / f"{i}.png")
     show(draw(random_factors(1, rng(3)), size=8)[..., :4, :4], height=1).save(place / "tiny.png")
@@ -234,7 +241,7 @@ def furnish(place):
     (place / "held" / "run.json").write_text(json.dumps(dict(run=settings)))
     (place / "torn" / "run.json").write_text('{"run": {"model"')
     (place / "broken" / "run.json").write_text(json.dumps(dict(run=settings | dict(size=8, training_pictures=fingerprint(open_data("toyfaces", 8, 0)[0].images)))))
-    (place / "broken" / "checkpoint.safetensors").write_bytes(weights[:len(weights) // 2])
+    for name in ("broken", "old"): (place / name / "checkpoint.safetensors").write_bytes(weights[:len(weights) // 2])
 
 
 @pytest.fixture(scope="module")
@@ -275,10 +282,47 @@ def test_skipped_pictures_are_named(answers):
     assert errors.count("\n") == 1 and errors.startswith("genae_reconstruct: mixed: 2 pictures read, 1 skipped: 2.png"), errors
 
 
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_ends_a_command_with_its_status(number, monkeypatch, capsys):
+    @plain_errors
+    def genae_wait(): signal.raise_signal(number)
+    monkeypatch.setattr(sys, "argv", ["genae_wait"])
+    usual = {s: signal.getsignal(s) for s in STOPS}
+    try:
+        with pytest.raises(SystemExit) as e: from_shell(genae_wait)
+    finally:
+        for s, handler in usual.items(): signal.signal(s, handler)
+    assert (e.value.code, capsys.readouterr().err) == (128 + number, "genae_wait: stopped\n")
+
+
+def test_what_is_ignored_stays_ignored(monkeypatch):
+    "As under nohup."
+    @plain_errors
+    def genae_wait(): signal.raise_signal(signal.SIGHUP); return 7
+    monkeypatch.setattr(sys, "argv", ["genae_wait"])
+    usual = {s: signal.getsignal(s) for s in STOPS}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try: assert from_shell(genae_wait) == 7
+    finally:
+        for s, handler in usual.items(): signal.signal(s, handler)
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("GENAE_DEVICE", "abacus")
+    with pytest.raises(ValueError, match="^GENAE_DEVICE is abacus, which is not to be had here"): open_model("toyfaces")
+
+
 def test_demo(tmp_path):
-    "As `make demo` calls it, but short."
-    r = tool("genae_demo", "--out", "demo", "--size", 8, "--pictures", 64, cwd=tmp_path, env=CALM)
+    "As `make demo` calls it, but short; and again, and with other pictures."
+    options = ("--size", 8, "--pictures", 64)
+    r = tool("genae_demo", *options, cwd=tmp_path, env=CALM)
     assert r.returncode == 0 and "Traceback" not in r.stderr, r.stderr
-    wanted = {"mixing_coarse.png", "mixing_fine.png", "reconstructions.png", "samples.png", "model.safetensors", "run.json", ".lock"}
+    wanted = {"mixing_coarse.png", "mixing_fine.png", "reconstructions.png", "samples.png", "model.safetensors", "run.json",
+              "checkpoint.safetensors", "log.jsonl", ".lock"}
     assert {p.name for p in (tmp_path / "demo").iterdir()} == wanted
-    assert "--out demo" in (ROOT / "Makefile").read_text() and "@genae_demo" in (ROOT / "Makefile").read_text()
+    assert "This run is finished" in tool("genae_demo", *options, cwd=tmp_path, env=CALM).stdout
+    (tmp_path / "holidays").mkdir()
+    for i, x in enumerate(draw(random_factors(34, rng(3)), size=8)): show(x[None], height=1).save(tmp_path / "holidays" / f"{i}.png")
+    r = tool("genae_demo", *options, "--images", "holidays", cwd=tmp_path, env=CALM)
+    assert r.returncode == 0 and "the run is in demo-holidays" in r.stdout and (tmp_path / "demo-holidays" / "samples.png").exists(), r.stderr
+    assert "@genae_demo" in (ROOT / "Makefile").read_text() and "--out" not in (ROOT / "Makefile").read_text()

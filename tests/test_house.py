@@ -69,6 +69,7 @@ BROKEN = [
     ("order", "genae.nowhere is taught by no", put("from genae.nowhere import x")),
     ("one_idea_per_cell", "26 lines", put("\n".join(f"a = {i}" for i in range(26)))),
     ("one_idea_per_cell", "121 words", put("md:" + "word " * 121)),
+    ("columns", "111 columns", put("a = '" + "x" * 105 + "'")),
     ("asserts", "nothing", drop("check(\"eq-a\"")),
     ("outputs", "error", out(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[]))),
     ("outputs", "stderr", out(nbformat.v4.new_output("stream", name="stderr", text="UserWarning: deprecated"))),

@@ -14,12 +14,12 @@ from PIL import Image
 
 import genae
 from genae import cli
-from genae.cli import SHOWN, labelled
 from genae.core import Recap, rng, show
 from genae.datasets import toyfaces
 from genae.engine import Engine
 from genae.faces import draw, random_factors
 from genae.train_automodulator import RECIPES, train
+from genae.reports import SHOWN, labelled
 from test_cli import COMMANDS
 
 ENV = os.environ | dict(GENAE_DEVICE="cpu", OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
