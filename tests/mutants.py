@@ -347,8 +347,9 @@ def concerned(module, root):
             and f"genae.{module}" in set(imports(ast.parse(p.read_text())))]
 
 
-def tests(copy, names):
+def tests(copy, names, log=None):
     "Whether some files of tests fail; in a process of its own."
+    if log: os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
     os.chdir(copy.folder)
     sys.path[:0] = [str(copy.folder), str(copy.folder / "tests")]
     sys.modules.pop("house", None) # the copy's
@@ -452,8 +453,9 @@ def judge(nb, copy, results, name="after", limit=None, seed=0, lesson_only=False
     if not lesson_only:
         todo, seconds = [alive[m["id"]] for m in chosen if m["id"] in alive and not alive[m["id"]]["tested"]], 0
         if names and todo:
-            end, seconds = forked(lambda: tests(copy, names))
-            if end != SURVIVED: raise SystemExit(f"{', '.join(names)} fail as they are: nothing can be said about the mutants of {module}")
+            log = copy.folder.parent / "tests.log"
+            end, seconds = forked(lambda: tests(copy, names, log))
+            if end != SURVIVED: raise SystemExit(f"{log.read_text()[-3_000:]}\n{', '.join(names)} fail as they are: nothing can be said about the mutants of {module}")
         for s in todo:
             survived = True
             if names:
