@@ -2,7 +2,7 @@
 __version__ = "0.0.1"
 
 _OFFERED = dict(Automodulator="automodulator", DecipheringAutoencoder="deciphering", StyleMixer="widgets",
-                Bank="datasets", folder="datasets", open_bank="datasets", toyfaces="datasets",
+                ImageDataset="datasets", image_folder="datasets", open_dataset="datasets", toyfaces="datasets",
                 mix="mixing", mixing_grid="mixing", interpolate="mixing", conditional="mixing", rng="core", show="core")
 __all__ = ["__version__", *_OFFERED]
 

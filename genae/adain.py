@@ -40,23 +40,23 @@ class AdaIN(nn.Module):
     "AdaIN whose scale and shift are a linear map of a code (eqs. 11.2 and 11.8; paper, eq. 3)."
     def __init__(
         self,
-        code: int, # numbers in a code
+        latent_dim: int, # numbers in a code
         channels: int, # maps to modulate
         eps: float = 1e-5, # see `adain`
         unbiased: bool = False, # see `adain`
     ):
         super().__init__()
-        self.g, self.eps, self.unbiased = nn.Linear(code, 2 * channels), eps, unbiased
+        self.g, self.eps, self.unbiased = nn.Linear(latent_dim, 2 * channels), eps, unbiased
         nn.init.xavier_normal_(self.g.weight)
         with torch.no_grad(): self.g.bias.copy_(torch.cat([torch.ones(channels), torch.zeros(channels)]))
 
-    def style(self, z: Tensor) -> tuple[Tensor, Tensor]: # (B, code) to scale and shift, (B, channels) both
+    def style(self, z: Tensor) -> tuple[Tensor, Tensor]: # (B, d) to scale and shift, (B, channels) both
         "g: a code to the statistics it asks for (eq. 11.8)."
         return self.g(z).chunk(2, dim=1)
 
     def forward(
         self,
         x: Tensor, # (B, channels, H, W)
-        z: Tensor, # (B, code)
+        z: Tensor, # (B, d)
     ) -> Tensor: # the shape of x
         return adain(x, *self.style(z), self.eps, self.unbiased)

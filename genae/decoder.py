@@ -20,17 +20,17 @@ class StyleLayer(nn.Module):
         self,
         c_in: int,
         c_out: int,
-        code: int, # numbers in a code
-        double: bool, # double the resolution first
+        latent_dim: int, # numbers in a code
+        upsample: bool, # double the resolution first
         blur: bool = False, # blur after the doubled convolution
         noise: bool = False, # learned noise before the rectifier
         **norm, # eps and unbiased of `AdaIN`
     ):
         super().__init__()
-        self.double, self.conv = double, EqualConv2d(c_in, c_out, 3)
-        self.blur = Blur(c_out) if blur and double else nn.Identity()
+        self.upsample, self.conv = upsample, EqualConv2d(c_in, c_out, 3)
+        self.blur = Blur(c_out) if blur and upsample else nn.Identity()
         self.noise = LayerNoise(c_out) if noise else nn.Identity()
-        self.adain = AdaIN(code, c_out, **norm)
+        self.adain = AdaIN(latent_dim, c_out, **norm)
         nn.init.normal_(self.adain.g.weight) # codes have length one: styles begin with a spread of one
 
 # %% ../nbs/13_decoder.ipynb #cdc5f6f4
@@ -38,10 +38,10 @@ class StyleLayer(nn.Module):
 def forward(
     self: StyleLayer,
     canvas: Tensor, # (B, c_in, r, r)
-    z: Tensor, # (B, code)
+    z: Tensor, # (B, d)
 ) -> Tensor: # (B, c_out, r, r), or (B, c_out, 2r, 2r)
     "xi^(i) from xi^(i-1) (eq. 13.1)."
-    maps = self.noise(self.blur(self.conv.doubled(canvas) if self.double else self.conv(canvas)))
+    maps = self.noise(self.blur(self.conv.upsample_conv(canvas) if self.upsample else self.conv(canvas)))
     return self.adain(F.leaky_relu(maps, LEAK), z)
 
 # %% ../nbs/13_decoder.ipynb #de7e5323
@@ -50,7 +50,7 @@ class Decoder(nn.Module):
     def __init__(
         self,
         size: int = 32, # of the pictures, in pixels
-        code: int = 16, # numbers in a code; 512 in the paper
+        latent_dim: int = 16, # numbers in a code; 512 in the paper
         widths: tuple = PAPER_WIDTHS, # channels at 4, 8, 16, ... pixels
         depth: int = 2, # layers at each resolution above 4; there is one at 4
         channels: int = 3, # of the pictures
@@ -61,17 +61,17 @@ class Decoder(nn.Module):
         **norm, # eps and unbiased of `AdaIN`; the public code's are 0 and True
     ):
         super().__init__()
-        w, self.code, self.size, self.alpha_fade = channels_at(size, widths), code, size, 1.
+        w, self.latent_dim, self.size, self.alpha_fade = channels_at(size, widths), latent_dim, size, 1.
         if canvas not in ("learned", "ones"): raise ValueError(f"canvas={canvas!r}: choose 'learned' or 'ones'")
         self.canvas0 = nn.Parameter(torch.randn(1, w[4], 4, 4)) if canvas == "learned" else None
         layers = {r: (1 if r == 4 else depth) + dict(extra).get(r, 0) for r in w}
-        self.places = [r for r in w for _ in range(layers[r])]
-        self.layers = nn.ModuleList(StyleLayer(w[p], w[r], code, r > p, blur, 0 < noise <= r, **norm) for p, r in zip([4, *self.places], self.places))
-        self.to_picture = nn.ModuleDict({str(r): nn.Conv2d(w[r], channels, 1) for r in w})
+        self.layer_resolutions = [r for r in w for _ in range(layers[r])]
+        self.layers = nn.ModuleList(StyleLayer(w[p], w[r], latent_dim, r > p, blur, 0 < noise <= r, **norm) for p, r in zip([4, *self.layer_resolutions], self.layer_resolutions))
+        self.to_rgb = nn.ModuleDict({str(r): nn.Conv2d(w[r], channels, 1) for r in w})
 
 # %% ../nbs/13_decoder.ipynb #145b933d
 @patch
-def start(
+def initial_canvas(
     self: Decoder,
     n: int, # pictures
 ) -> Tensor: # (n, C, 4, 4)
@@ -84,7 +84,7 @@ def start(
 def run(
     self: Decoder,
     canvas: Tensor, # xi^(i-1), (B, C, r, r)
-    z: Tensor, # (B, code)
+    z: Tensor, # (B, d)
     i: int, # the first layer, from 1
     j: int, # the last layer, at most N
 ) -> Tensor: # xi^(j)
@@ -97,37 +97,37 @@ def run(
 @patch
 def canvases(
     self: Decoder,
-    styles: Tensor, # (N, B, code), a code for every layer
+    styles: Tensor, # (N, B, d), a code for every layer
 ) -> list[Tensor]: # xi^(1), ..., xi^(N)
     "Every canvas on the way, with a code of its own for each layer (eq. 13.3, for any number of codes)."
     if len(styles) != self.n: raise ValueError(f"{len(styles)} codes for {self.n} layers: see Decoder.styles")
-    canvas, seen = self.start(len(styles[0])), []
+    canvas, seen = self.initial_canvas(len(styles[0])), []
     for layer, z in zip(self.layers, styles): seen.append(canvas := layer(canvas, z))
     return seen
 
 # %% ../nbs/13_decoder.ipynb #8bf98261
 @patch
-def picture(
+def to_image(
     self: Decoder,
     canvases: list, # xi^(1), ..., xi^(N)
 ) -> Tensor: # (B, channels, size, size), not clamped
     "Colours for the last canvas, blended with the doubled picture of the resolution before while that is left behind."
-    coloured = lambda r: self.to_picture[str(r)](canvases[len(self.places) - 1 - self.places[::-1].index(r)])
+    coloured = lambda r: self.to_rgb[str(r)](canvases[len(self.layer_resolutions) - 1 - self.layer_resolutions[::-1].index(r)])
     x = coloured(self.size)
     return x if self.alpha_fade == 1 or self.size == 4 else fade(upsample(coloured(self.size // 2)), x, self.alpha_fade)
 
 @patch
 def decode(
     self: Decoder,
-    styles: Tensor, # (N, B, code), a code for every layer
+    styles: Tensor, # (N, B, d), a code for every layer
 ) -> Tensor: # (B, channels, size, size), not clamped
     "theta with a code for each layer."
-    return self.picture(self.canvases(styles))
+    return self.to_image(self.canvases(styles))
 
 @patch
 def forward(
     self: Decoder,
-    z: Tensor, # (B, code)
+    z: Tensor, # (B, d)
 ) -> Tensor: # (B, channels, size, size), not clamped
     "theta(z): all layers, one code, then colours."
     return self.decode([z] * self.n)
@@ -138,7 +138,7 @@ def n(
     self: Decoder,
 ) -> int:
     "N: the layers at work."
-    return sum(r <= self.size for r in self.places)
+    return sum(r <= self.size for r in self.layer_resolutions)
 
 @patch
 def grow(
@@ -147,7 +147,7 @@ def grow(
     alpha_fade: float = 1., # 0 = as the next smaller size would, 1 = all of this size
 ) -> Decoder: # itself
     "Work at one of the resolutions, or on the way to it (lesson 14; paper, section 3.1)."
-    if str(size) not in self.to_picture: raise ValueError(f"size {size}: this decoder can work at {', '.join(self.to_picture)} pixels")
+    if str(size) not in self.to_rgb: raise ValueError(f"size {size}: this decoder can work at {', '.join(self.to_rgb)} pixels")
     self.size, self.alpha_fade = size, alpha_fade
     return self
 
@@ -155,8 +155,8 @@ def grow(
 @patch
 def styles(
     self: Decoder,
-    parts: dict, # {(i, j): codes (B, code)} for layers i to j, or {"coarse": codes}; together they name each layer once
-) -> Tensor: # (N, B, code)
+    parts: dict, # {(i, j): codes (B, d)} for layers i to j, or {"coarse": codes}; together they name each layer once
+) -> Tensor: # (N, B, d)
     "One code for each layer, from ranges of layers or names of scales."
     ranges, stack = self.scales(), [None] * self.n
     for key, z in parts.items():
@@ -177,5 +177,5 @@ def scales(
     "The layers of each scale (paper, section 4; moved down for pictures below 64 pixels)."
     size, names = self.size, ("coarse", "middle", "fine")
     ends = {4: (0, 0), 8: (4, 4), 16: (4, 8), 32: (8, 16)}.get(size, (8, 32))
-    scale = [names[(r > ends[0]) + (r > ends[1])] for r in self.places[:self.n]]
+    scale = [names[(r > ends[0]) + (r > ends[1])] for r in self.layer_resolutions[:self.n]]
     return {n: (scale.index(n) + 1, len(scale) - scale[::-1].index(n)) for n in names if n in scale}

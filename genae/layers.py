@@ -131,7 +131,7 @@ def fade(
 
 # %% ../nbs/10_layers.ipynb #4f1fc416
 @patch
-def doubled(
+def upsample_conv(
     self: EqualConv2d,
     x: Tensor, # (B, c_in, H, W)
 ) -> Tensor: # (B, c_out, 2H, 2W)

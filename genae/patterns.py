@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAYERS', 'ATTEMPTS', 'count_patterns', 'subsets', 'random_draws', 'Patterns', 'repeats', 'draw_patterns',
-           'overlap_distribution', 'cluster_pictures', 'new_labels']
+           'overlap_distribution', 'cluster_images', 'sample_labels']
 
 # %% ../nbs/20_patterns.ipynb #5b31c719
 import math
@@ -218,7 +218,7 @@ def overlap_distribution(
                         dtype=torch.float64)
 
 # %% ../nbs/20_patterns.ipynb #ec09bf27
-def cluster_pictures(
+def cluster_images(
     images: Tensor, # (N, C, S, S) bytes
     clusters: int, # N at most
 ) -> Tensor: # (N,) int64
@@ -232,7 +232,7 @@ def cluster_pictures(
     return torch.from_numpy(KMeans(clusters, random_state=0, n_init=1).fit_predict(parts)).long()
 
 # %% ../nbs/20_patterns.ipynb #2f1f1f0c
-def new_labels(
+def sample_labels(
     n: int,
     labels: Tensor, # (N,) int64, of the training pictures
     generator: torch.Generator,

@@ -31,12 +31,12 @@ class Perceptual(nn.Module):
         name: str, # what it is: "lpips-alex" for the real one, never for another
         shift: tuple = (0., 0., 0.), # subtracted from the colours
         scale: tuple = (1., 1., 1.), # and divided by
-        smallest: int = 1, # smaller pictures are enlarged to so many pixels first
+        min_size: int = 1, # smaller pictures are enlarged to so many pixels first
     ):
         super().__init__()
         if any((w < 0).any() for w in weights):
             raise ValueError("Perceptual: a weight is negative, and no distance can be made of it")
-        self.stages, self.name, self.smallest = nn.ModuleList(stages), name, smallest
+        self.stages, self.name, self.min_size = nn.ModuleList(stages), name, min_size
         for i, w in enumerate(weights): self.register_buffer(f"weight{i}", w.float().view(1, -1, 1, 1))
         self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1))
@@ -49,8 +49,8 @@ def features(
     x: Tensor, # (B, 3, S, S) in [-1, 1]
 ) -> list[Tensor]: # (B, C, H, W) of each stage, as the network gives them
     "What the network sees."
-    if x.shape[-1] < self.smallest:
-        x = F.interpolate(x, size=self.smallest, mode="bilinear", align_corners=False)
+    if x.shape[-1] < self.min_size:
+        x = F.interpolate(x, size=self.min_size, mode="bilinear", align_corners=False)
     x, found = (x - self.shift) / self.scale, []
     for stage in self.stages: found.append(x := stage(x))
     return found
@@ -88,7 +88,7 @@ CUTS = {"alex": ("alexnet", (2, 5, 8, 10, 12)), "vgg": ("vgg16", (4, 9, 16, 23, 
 def lpips(
     net: str = "alex", # or "vgg"
     folder: str | Path = None, # of the file of weights; by default torch's cache, filled by a download
-    smallest: int = 64, # smaller pictures are enlarged to so many pixels first; AlexNet needs 31 at least
+    min_size: int = 64, # smaller pictures are enlarged to so many pixels first; AlexNet needs 31 at least
 ) -> Perceptual:
     "LPIPS version 0.1 with its published weights (Zhang et al. 2018)."
     if net not in CUTS: raise ValueError(f"lpips: net={net!r}, choose one of {', '.join(CUTS)}")
@@ -103,7 +103,7 @@ def lpips(
                       map_location="cpu", weights_only=True)
     weights = [lins[f"lin{i}.model.1.weight"].flatten() for i in range(5)]
     return Perceptual([trunk[a:b] for a, b in zip((0, *cuts), cuts)], weights, f"lpips-{net}",
-                      (-.030, -.088, -.188), (.458, .448, .450), smallest)
+                      (-.030, -.088, -.188), (.458, .448, .450), min_size)
 
 # %% ../nbs/21_perceptual.ipynb #a5f280dd
 def _published(weights, folder): # state dict of torchvision's weights, or an error that says what to do
@@ -119,16 +119,16 @@ def _published(weights, folder): # state dict of torchvision's weights, or an er
                       f"put the file into {folder}, or name its folder") from None
 
 # %% ../nbs/21_perceptual.ipynb #90aa3334
-def _pupil(): # the small network, before it has learned anything
+def _student(): # the small network, before it has learned anything
     def conv(a, b, k, stride): return nn.Sequential(nn.Conv2d(a, b, k, stride, k // 2), nn.LeakyReLU(.1))
     stages = [conv(3, 24, 5, 2), conv(24, 48, 3, 2), conv(48, 64, 3, 1), conv(64, 64, 3, 2)]
-    return Perceptual(stages, [torch.ones(s[0].out_channels) for s in stages], "toyfaces-small", smallest=32)
+    return Perceptual(stages, [torch.ones(s[0].out_channels) for s in stages], "toyfaces-small", min_size=32)
 
 # %% ../nbs/21_perceptual.ipynb #46c349be
 def small_perceptual() -> Perceptual: # "toyfaces-small", for pictures of 32 pixels; smaller ones are enlarged
     "A small network distilled from LPIPS for drawn faces; not LPIPS."
     from safetensors.torch import load_file
-    with torch.random.fork_rng(devices=[]): model = _pupil() # the caller's random numbers stay as they are
+    with torch.random.fork_rng(devices=[]): model = _student() # the caller's random numbers stay as they are
     tensors = load_file(Path(str(files("genae"))) / "weights" / "perceptual_32.safetensors")
     model.load_state_dict({k: v.float() for k, v in tensors.items()})
     return model

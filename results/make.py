@@ -13,27 +13,27 @@ import torch
 
 from genae import train_deciphering
 from genae.automodulator import Automodulator
-from genae.ciphernet import says
+from genae.ciphernet import variance_shares
 from genae.core import rng, show
-from genae.datasets import open_bank, toyfaces
-from genae.deciphering import nearest
+from genae.datasets import open_dataset, toyfaces
+from genae.deciphering import nearest_neighbours
 from genae.faces import FACTORS
 from genae.growing import Phase
 from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips
-from genae.reader import r2, reader
+from genae.reader import r2, load_reader
 from genae.train_automodulator import RECIPES, train
-from genae.reports import cipher_pictures_of, measure, pictures_of, write_pictures
+from genae.reports import cipher_pictures_of, measure, automodulator_pictures, write_pictures
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
 PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, 180e3, 32e3)])
-LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., fall=.5, half_life=5e3, shared=(2, 0), lambda_inv=10.)
+LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", LONG), # mirrored pairs ask for each picture three times: lambda_x 10 is as much as 30 without them
     "toyfaces-no-lj": ("toyfaces", replace(LONG, lambda_j=0.)), # all else equal, also the pictures seen
     "toyfaces-l1": ("toyfaces", replace(LONG, distance="L1")),
-    "toyfaces-no-pairs": ("toyfaces", replace(LONG, shared=(), lambda_x=30.)), # the regular training of Fig. 5a
+    "toyfaces-no-pairs": ("toyfaces", replace(LONG, shared_layers=(), lambda_x=30.)), # the regular training of Fig. 5a
     "toyfaces-untrained": ("toyfaces", None),
     "fashion-mnist": ("fashion-mnist", replace(LONG, phases=tuple(replace(p, images=p.images / 1.8, fade=p.fade / 2) for p in PHASES))),
 }
@@ -65,7 +65,7 @@ def frechet(a, b):
 def sets(data, seed):
     "Pictures to train on, and held-out pictures: other faces, or the set's own test pictures."
     if data == "toyfaces": return toyfaces(16384, SIZE, seed), toyfaces(4096, SIZE, seed + 1)
-    return open_bank(data, SIZE), open_bank(data, SIZE, n=4096, split="test")
+    return open_dataset(data, SIZE), open_dataset(data, SIZE, n=4096, split="test")
 
 
 def lpips_of(x, x_hat):
@@ -80,35 +80,35 @@ def lpips_of(x, x_hat):
 
 def of_faces(model, held_out):
     "Frechet distances in the 64 features of the factor reader, the factors it reads off reconstructions, and Fig. 5a's numbers (eqs. 19.9, 16.13)."
-    read, n = reader(model.size), len(held_out)
-    features = lambda x: torch.cat([read.layers[:-1](c) for c in x.split(512)])
+    reader, n = load_reader(model.size), len(held_out)
+    features = lambda x: torch.cat([reader.layers[:-1](c) for c in x.split(512)])
     x, drawn = held_out.batch(torch.arange(n)), torch.cat([model.sample(512, rng(k)) for k in range(n // 1024)])
     rec = torch.cat([model.reconstruct(c) for c in x.split(512)])
-    with torch.no_grad(): a, b, kept = features(x[:n // 2]), features(x[n // 2:]), torch.cat([read(c) for c in rec.split(512)])
+    with torch.no_grad(): a, b, kept = features(x[:n // 2]), features(x[n // 2:]), torch.cat([reader(c) for c in rec.split(512)])
     few = x[:512]
     late_of_mirror = mix(model, {(1, 1): few}, rest=few.flip(-1))
     return dict(frechet=dict(pictures=n // 2, samples=frechet(a, features(drawn)), reconstructions=frechet(a, features(rec[:n // 2])), two_halves_of_real=frechet(a, b)),
-                kept=dict(zip(FACTORS, r2(kept, held_out.factors).tolist())), pose_identity=pose_identity(model, held_out, read, 1, rng(6)),
+                kept=dict(zip(FACTORS, r2(kept, held_out.factors).tolist())), pose_identity=pose_identity(model, held_out, reader, 1, rng(6)),
                 asked=float((late_of_mirror - few).abs().mean() - (rec[:512] - few).abs().mean()))
 
 
 def run(name, seed=0):
     data, recipe = RUNS[name]
-    (bank, held_out), start, folder = sets(data, seed), time.time(), HERE.parent / "runs" / name
+    (dataset, held_out), start, folder = sets(data, seed), time.time(), HERE.parent / "runs" / name
     if recipe is None:
         torch.manual_seed(seed)
         model = Automodulator(SIZE, **LONG.model).eval()
-        model.about, model.log = dict(recipe=None, steps=0, pictures_seen=0, seed=seed), []
-    else: model = train(bank, recipe, seed=seed, folder=folder)
+        model.about, model.log = dict(recipe=None, steps=0, images_seen=0, seed=seed), []
+    else: model = train(dataset, recipe, seed=seed, folder=folder)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
     x = few.batch(torch.arange(512))
     numbers = measure(model, None, few) | dict(lpips_alex_at_64=lpips_of(x, model.reconstruct(x)))
     if data == "toyfaces": numbers |= of_faces(model, held_out)
-    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, pictures=len(bank), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
+    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, pictures=len(dataset), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
-    write_pictures(pictures_of(model, None, few), folder)
+    write_pictures(automodulator_pictures(model, None, few), folder)
     model.save(folder / "model.safetensors", **about, log=thin)
     if data != "toyfaces": # a picture for lesson 18, since these weights are not shipped: held out, reconstructed, coarse layers mixed, sampled
         y = x[:8]
@@ -120,26 +120,26 @@ def run(name, seed=0):
 def of_cipher(model, x, y, faces, known="known", new="new"):
     "How well the table was learned, and how good and how new samples are (eqs. 23.1, 22.4); x are the training pictures, y held-out ones."
     torch.manual_seed(0) # for the fresh noise of "batch"
-    judge, n = lpips("alex", smallest=64), min(512, len(x))
+    perceptual, n = lpips("alex", min_size=64), min(512, len(x))
     x_hat = torch.cat([model.decipher(model.patterns(n).take(i), known) for i in torch.arange(n).split(64)])
     drawn = torch.cat([model.sample(128, rng(k), new) for k in range(len(y) // 128)])
-    with torch.no_grad(): d = torch.cat([judge(p, q) for p, q in zip(x[:n].split(64), x_hat.split(64))]).mean()
+    with torch.no_grad(): d = torch.cat([perceptual(p, q) for p, q in zip(x[:n].split(64), x_hat.split(64))]).mean()
     numbers = dict(deciphered=n, l1=float((x[:n] - x_hat).abs().mean()), lpips_alex_at_64=float(d))
-    for name, distance in dict(pixels=None, lpips=judge).items():
-        near = {k: nearest(p[:512], x, distance)[0].median() for k, p in dict(new=drawn, held_out=y).items()}
+    for name, distance in dict(pixels=None, lpips=perceptual).items():
+        near = {k: nearest_neighbours(p[:512], x, distance)[0].median() for k, p in dict(new=drawn, held_out=y).items()}
         numbers[f"nearness_{name}"] = float(near["new"] / near["held_out"])
     if faces:
-        features = lambda p: torch.cat([reader(32).layers[:-1](c) for c in p.split(512)]).detach()
+        features = lambda p: torch.cat([load_reader(32).layers[:-1](c) for c in p.split(512)]).detach()
         numbers["frechet"] = dict(samples=frechet(features(y), features(drawn)), training_pictures=frechet(features(y), features(x)))
-    return numbers | dict(says=says(model.net, model.patterns(16).masks(), torch.randn(16, 3, 32, 32, generator=rng(1))))
+    return numbers | dict(variance_shares=variance_shares(model.net, model.patterns(16).masks(), torch.randn(16, 3, 32, 32, generator=rng(1))))
 
 
 def run_cipher(name, seed=0):
     data, n, seen, recipe = CIPHERS[name]
-    bank, held_out = (toyfaces(n, SIZE, seed), toyfaces(2048, SIZE, seed + 1)) if data == "toyfaces" else [b.take(torch.arange(k)) for b, k in zip(sets(data, seed), (n, 2048))]
+    dataset, held_out = (toyfaces(n, SIZE, seed), toyfaces(2048, SIZE, seed + 1)) if data == "toyfaces" else [b.take(torch.arange(k)) for b, k in zip(sets(data, seed), (n, 2048))]
     start, folder = time.time(), HERE.parent / "runs" / name
-    model = train_deciphering.train(bank, recipe, seen, seed=seed, folder=folder)
-    x, y = (b.batch(torch.arange(len(b))) for b in (bank, held_out))
+    model = train_deciphering.train(dataset, recipe, seen, seed=seed, folder=folder)
+    x, y = (b.batch(torch.arange(len(b))) for b in (dataset, held_out))
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     faces = data == "toyfaces"
     numbers = of_cipher(model, x, y, faces) | dict(by_batch=of_cipher(model, x, y, faces, "batch", "batch"), swapped=of_cipher(model, x, y, faces, "new", "known"))
@@ -147,7 +147,7 @@ def run_cipher(name, seed=0):
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
     model.save(folder / "model.safetensors", **about, log=thin)
-    write_pictures(cipher_pictures_of(model, bank, held_out), folder)
+    write_pictures(cipher_pictures_of(model, dataset, held_out), folder)
     page = torch.cat([x[:16], model.decipher(model.patterns(16)), model.sample(16, rng(1))])
     show(page, 16, SIZE).save(HERE / f"{name}.png") # of the set, deciphered, sampled
     if name == "cipher-512": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)

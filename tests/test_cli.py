@@ -13,10 +13,10 @@ import pytest
 from conftest import tool
 from genae.core import rng, show
 from genae.engine import STOPS, checkpoints, fingerprint
-from genae.faces import draw, random_factors
-from genae.files import load_state, shipped
+from genae.faces import draw_faces, random_factors
+from genae.files import load_state, bundled_weights
 from genae.cli import from_shell, open_data, open_model, plain_errors
-from genae.growing import fit, stage_at
+from genae.growing import scale_schedule, stage_at
 from genae.train_automodulator import CLASS_PHASES
 from house import ROOT
 
@@ -47,7 +47,7 @@ def begin(folder, model="automodulator"):
     "Start, or go on with, the tiny run of a model in a folder."
     script = folder.parent / "tiny.py"
     script.write_text(TINY)
-    command = [sys.executable, script, Path(sys.executable).with_name("genae_train"), model, "--recipe", "tiny", "--size", 16, "--pictures", PICTURES,
+    command = [sys.executable, script, Path(sys.executable).with_name("genae_train"), model, "--recipe", "tiny", "--size", 16, "--total_images", PICTURES,
                "--save_every", SAVE_EVERY, "--out", folder, "--quiet"]
     return subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | CALM)
 
@@ -60,7 +60,7 @@ def end(process):
 
 def progress(folder):
     found = checkpoints(folder) # for a moment there may be the former one alone
-    return load_state(found[0])["seen"] / PICTURES if found else 0.
+    return load_state(found[0])["images_seen"] / PICTURES if found else 0.
 
 
 def stop(process, folder, part, number, later=0.):
@@ -88,7 +88,7 @@ def others(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".png", ".jsonl")}
 
 
-def alpha(part): return stage_at(fit(CLASS_PHASES, 16), part * sum(p.images for p in fit(CLASS_PHASES, 16)))
+def alpha(part): return stage_at(scale_schedule(CLASS_PHASES, 16), part * sum(p.images for p in scale_schedule(CLASS_PHASES, 16)))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ WRONG = { # command and options: what the line must say
     "genae_train autoencoder": "choose one of automodulator",
     "genae_train --recipe secret": "choose one of paper, reference, class",
     "genae_train --size 24": "no phase of 24 pixels",
-    "genae_train --pictures 0": "give a number above 0",
+    "genae_train --total_images 0": "give a number above 0",
     "genae_train --minutes nan": "give a number above 0",
     "genae_train --save_every -1": "give a number above 0",
     "genae_train --seed -1": "give a whole number from 0",
@@ -229,15 +229,15 @@ Path("codes.json").write_text(json.dumps(codes))
 def furnish(place):
     "A folder with everything in it that can be wrong."
     for name in ("few", "mixed", "empty", "held", "torn", "broken", "old"): (place / name).mkdir()
-    for i, x in enumerate(draw(random_factors(2, rng(3)), size=32)):
+    for i, x in enumerate(draw_faces(random_factors(2, rng(3)), size=32)):
         for name in ("few", "mixed"): show(x[None], height=1).save(place / name / f"{i}.png")
-    show(draw(random_factors(1, rng(3)), size=8)[..., :4, :4], height=1).save(place / "tiny.png")
-    picture, weights = (place / "few" / "0.png").read_bytes(), shipped("automodulator")["toyfaces"].read_bytes()
+    show(draw_faces(random_factors(1, rng(3)), size=8)[..., :4, :4], height=1).save(place / "tiny.png")
+    picture, weights = (place / "few" / "0.png").read_bytes(), bundled_weights("automodulator")["toyfaces"].read_bytes()
     for path in ("cut.png", "mixed/2.png"): (place / path).write_bytes(picture[:len(picture) // 2])
     (place / "text.txt").write_text("Neither a picture nor a folder.")
     (place / "cut.safetensors").write_bytes(weights[:len(weights) // 2])
-    (place / "foreign.safetensors").write_bytes((shipped("automodulator")["toyfaces"].parent / "reader_16.safetensors").read_bytes())
-    settings = dict(model="automodulator", data="toyfaces", size=16, recipe="class", pictures=None, minutes=None, seed=0)
+    (place / "foreign.safetensors").write_bytes((bundled_weights("automodulator")["toyfaces"].parent / "reader_16.safetensors").read_bytes())
+    settings = dict(model="automodulator", data="toyfaces", size=16, recipe="class", total_images=None, minutes=None, seed=0)
     (place / "held" / "run.json").write_text(json.dumps(dict(run=settings)))
     (place / "torn" / "run.json").write_text('{"run": {"model"')
     (place / "broken" / "run.json").write_text(json.dumps(dict(run=settings | dict(size=8, training_pictures=fingerprint(open_data("toyfaces", 8, 0)[0].images)))))
@@ -314,7 +314,7 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
 
 def test_demo(tmp_path):
     "As `make demo` calls it, but short; and again, and with other pictures."
-    options = ("--size", 8, "--pictures", 64)
+    options = ("--size", 8, "--total_images", 64)
     r = tool("genae_demo", *options, cwd=tmp_path, env=CALM)
     assert r.returncode == 0 and "Traceback" not in r.stderr, r.stderr
     wanted = {"mixing_coarse.png", "mixing_fine.png", "reconstructions.png", "samples.png", "model.safetensors", "run.json",
@@ -322,7 +322,7 @@ def test_demo(tmp_path):
     assert {p.name for p in (tmp_path / "demo").iterdir()} == wanted
     assert "This run is finished" in tool("genae_demo", *options, cwd=tmp_path, env=CALM).stdout
     (tmp_path / "holidays").mkdir()
-    for i, x in enumerate(draw(random_factors(34, rng(3)), size=8)): show(x[None], height=1).save(tmp_path / "holidays" / f"{i}.png")
+    for i, x in enumerate(draw_faces(random_factors(34, rng(3)), size=8)): show(x[None], height=1).save(tmp_path / "holidays" / f"{i}.png")
     r = tool("genae_demo", *options, "--images", "holidays", cwd=tmp_path, env=CALM)
     assert r.returncode == 0 and "the run is in demo-holidays" in r.stdout and (tmp_path / "demo-holidays" / "samples.png").exists(), r.stderr
     assert "@genae_demo" in (ROOT / "Makefile").read_text() and "--out" not in (ROOT / "Makefile").read_text()

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from genae.datasets import Bank, folder, open_bank, toyfaces
+from genae.datasets import ImageDataset, image_folder, open_dataset, toyfaces
 
 KEY = (10, 20, 30) # a background
 
@@ -44,13 +44,13 @@ def quarters(n=64):
 def quietly(*a, **k):
     with warnings.catch_warnings():
         warnings.simplefilter("error") # a warning would mean that something was lost
-        return folder(*a, **k)
+        return image_folder(*a, **k)
 
 
 def one(place, **k):
-    bank = quietly(place, **k)
-    assert len(bank) == 1
-    return bank.images[0]
+    dataset = quietly(place, **k)
+    assert len(dataset) == 1
+    return dataset.images[0]
 
 
 def colour(x): # of a picture of one colour
@@ -162,9 +162,9 @@ def test_exif_turns(place, orientation, suffix):
 def test_of_an_animation_the_first_frame_and_it_is_said(place, suffix):
     frames = [plain(c) for c in ((200, 0, 0), (0, 200, 0), (0, 0, 200))]
     frames[0].save(place / f"a.{suffix}", save_all=True, append_images=frames[1:])
-    bank = quietly(place)
-    near(colour(bank.images[0]), (200, 0, 0), by=6)
-    assert bank.report["first_frame_of"] == {f"a.{suffix}": 3}
+    dataset = quietly(place)
+    near(colour(dataset.images[0]), (200, 0, 0), by=6)
+    assert dataset.report["first_frame_of"] == {f"a.{suffix}": 3}
 
 
 def test_huge_aspect_is_cropped_at_the_centre(place):
@@ -202,43 +202,43 @@ def ruin(place):
 
 def test_bad_files_are_skipped_by_name(place):
     bad = ruin(place)
-    with pytest.warns(UserWarning, match="2 pictures read, 6 skipped") as said: bank = folder(place)
-    assert set(bank.report["skipped"]) == bad and bank.report["names"] == ["good a.png", "good b.jpg"] and len(bank) == bank.report["read"] == 2
+    with pytest.warns(UserWarning, match="2 pictures read, 6 skipped") as said: dataset = image_folder(place)
+    assert set(dataset.report["skipped"]) == bad and dataset.report["names"] == ["good a.png", "good b.jpg"] and len(dataset) == dataset.report["read"] == 2
     assert all(name in str(said[0].message) for name in bad)
-    assert "1x1" in bank.report["skipped"]["dot.png"] and "2000x3" in bank.report["skipped"]["sliver.png"]
+    assert "1x1" in dataset.report["skipped"]["dot.png"] and "2000x3" in dataset.report["skipped"]["sliver.png"]
 
 
 def test_bad_files_are_refused_by_name(place):
     bad = ruin(place)
-    with pytest.raises(ValueError) as e: folder(place, on_bad="refuse")
+    with pytest.raises(ValueError) as e: image_folder(place, on_bad="refuse")
     assert all(name in str(e.value) for name in bad) and "on_bad='skip'" in str(e.value)
 
 
 def test_many_bad_files_are_counted(place):
     plain(0).save(place / "a.png")
     for i in range(25): (place / f"bad{i:02}.png").touch()
-    with pytest.warns(UserWarning, match="and 15 more"): assert len(folder(place).report["skipped"]) == 25
+    with pytest.warns(UserWarning, match="and 15 more"): assert len(image_folder(place).report["skipped"]) == 25
 
 
 def test_only_bad_files(place):
     (place / "a.png").write_text("no")
-    with pytest.raises(ValueError, match="none of 1 pictures"): folder(place)
+    with pytest.raises(ValueError, match="none of 1 pictures"): image_folder(place)
 
 
 @pytest.mark.parametrize("fill", [lambda p: None, lambda p: (p / "notes.txt").write_text("no"), lambda p: (p / "deeper").mkdir()])
 def test_empty_folder_says_what_to_do(place, fill):
     fill(place)
-    with pytest.raises(ValueError, match="put some there"): folder(place)
+    with pytest.raises(ValueError, match="put some there"): image_folder(place)
 
 
 def test_wrong_requests(place, tmp_path):
     plain(0).save(place / "a.png")
-    with pytest.raises(ValueError, match="no folder"): folder(tmp_path / "absent")
-    with pytest.raises(ValueError, match="'skip' or 'refuse'"): folder(place, on_bad="ignore")
-    with pytest.raises(ValueError, match="neither a folder nor"): open_bank("cifar-10", root=tmp_path)
-    with pytest.raises(ValueError, match="'train' or 'test'"): open_bank("cifar10", split="dev", root=tmp_path)
-    with pytest.raises(ValueError, match="no test part"): open_bank(place, split="test", root=tmp_path)
-    with pytest.raises(ValueError, match="at least one"): open_bank(place, n=0, root=tmp_path)
+    with pytest.raises(ValueError, match="no folder"): image_folder(tmp_path / "absent")
+    with pytest.raises(ValueError, match="'skip' or 'refuse'"): image_folder(place, on_bad="ignore")
+    with pytest.raises(ValueError, match="neither a folder nor"): open_dataset("cifar-10", root=tmp_path)
+    with pytest.raises(ValueError, match="'train' or 'test'"): open_dataset("cifar10", split="dev", root=tmp_path)
+    with pytest.raises(ValueError, match="no test part"): open_dataset(place, split="test", root=tmp_path)
+    with pytest.raises(ValueError, match="at least one"): open_dataset(place, n=0, root=tmp_path)
 
 
 # ---------------------------------------------------------------- which files, and in which order
@@ -249,10 +249,10 @@ def test_subfolders_order_and_what_is_passed_over(place):
         plain((40 * i, 0, 0)).save(place / name, format="png")
     (place / ".hidden").mkdir(); plain(0).save(place / ".hidden" / "c.png"); plain(0).save(place / "._a.png")
     (place / "notes.txt").write_text("no"); (place / "b" / "table.csv").write_text("1,2")
-    bank = quietly(place)
-    assert bank.report["names"] == ["Z.png", "a-1.png", "a/x/2.png", "b/1.png", "no suffix", "é.png"]
-    assert bank.images[:, 0, 0, 0].tolist() == [120, 80, 40, 0, 200, 160]
-    assert bank.report["passed_over"] == ["._a.png", ".hidden/c.png", "b/table.csv", "notes.txt"]
+    dataset = quietly(place)
+    assert dataset.report["names"] == ["Z.png", "a-1.png", "a/x/2.png", "b/1.png", "no suffix", "é.png"]
+    assert dataset.images[:, 0, 0, 0].tolist() == [120, 80, 40, 0, 200, 160]
+    assert dataset.report["passed_over"] == ["._a.png", ".hidden/c.png", "b/table.csv", "notes.txt"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -268,8 +268,8 @@ def test_name_that_is_not_text(place, tmp_path):
     plain(0).save(os.fsdecode(os.fsencode(place) + b"/b\xff.png"), format="png")
     (place / os.fsdecode(b"a\xff.png")).touch()
     for _ in range(2):
-        with pytest.warns(UserWarning, match="1 skipped"): bank = open_bank(place, root=tmp_path / "root")
-    assert bank.report["names"] == [r"b\xff.png"]
+        with pytest.warns(UserWarning, match="1 skipped"): dataset = open_dataset(place, root=tmp_path / "root")
+    assert dataset.report["names"] == [r"b\xff.png"]
 
 
 def test_two_names_that_read_the_same(place):
@@ -277,13 +277,13 @@ def test_two_names_that_read_the_same(place):
     if sys.platform != "linux": pytest.skip("only there may a name be any bytes")
     for raw in (b"a\xff.png", b"a\xfe.png"): (place / os.fsdecode(raw)).touch()
     plain(0).save(place / "good.png")
-    with pytest.warns(UserWarning, match="2 skipped"): folder(place)
+    with pytest.warns(UserWarning, match="2 skipped"): image_folder(place)
 
 
 def test_a_number_of_pictures_evenly_spaced(place, tmp_path):
     for i in range(10): plain((i, i, i)).save(place / f"{i}.png")
-    assert open_bank(place, n=5, root=tmp_path).images[:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]
-    assert len(open_bank(place, n=50, root=tmp_path)) == 10
+    assert open_dataset(place, n=5, root=tmp_path).images[:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]
+    assert len(open_dataset(place, n=50, root=tmp_path)) == 10
 
 
 # ---------------------------------------------------------------- the cache
@@ -292,14 +292,14 @@ def test_a_number_of_pictures_evenly_spaced(place, tmp_path):
 def counted(monkeypatch):
     "Counts how often a folder is really read."
     import genae.datasets as data
-    reads, real = [], data.folder
-    monkeypatch.setattr(data, "folder", lambda *a, **k: reads.append(1) or real(*a, **k))
+    reads, real = [], data.image_folder
+    monkeypatch.setattr(data, "image_folder", lambda *a, **k: reads.append(1) or real(*a, **k))
     return reads
 
 
 def test_cache_is_used(place, tmp_path, counted):
     quarters().save(place / "a.png")
-    first, second = (open_bank(place, root=tmp_path) for _ in range(2))
+    first, second = (open_dataset(place, root=tmp_path) for _ in range(2))
     assert len(counted) == 1 and torch.equal(first.images, second.images) and first.report == second.report
 
 
@@ -320,50 +320,50 @@ def replace_in_secret(p): # same length, same time of change
 @pytest.mark.parametrize("change", [add, remove, rename, replace, replace_in_secret])
 def test_cache_notices(place, tmp_path, counted, change):
     for name, c in (("a.png", 1), ("b.png", 2)): plain((c, c, c)).save(place / name, format="bmp") # all of one length
-    open_bank(place, root=tmp_path)
+    open_dataset(place, root=tmp_path)
     change(place)
-    after = open_bank(place, root=tmp_path)
-    assert len(counted) == 2 and torch.equal(after.images, folder(place).images)
-    assert len(list((tmp_path / "banks").iterdir())) == 1 # old ones do not pile up
+    after = open_dataset(place, root=tmp_path)
+    assert len(counted) == 2 and torch.equal(after.images, image_folder(place).images)
+    assert len(list((tmp_path / "datasets").iterdir())) == 1 # old ones do not pile up
 
 
 def test_cache_knows_what_was_asked(place, tmp_path, counted):
     plain((255, 0, 0, 0), mode="RGBA").save(place / "a.png")
-    seen = [open_bank(place, root=tmp_path, **k) for k in (dict(), dict(size=16), dict(background=(0, 0, 0)), dict(on_bad="refuse"))]
+    seen = [open_dataset(place, root=tmp_path, **k) for k in (dict(), dict(size=16), dict(background=(0, 0, 0)), dict(on_bad="refuse"))]
     assert len(counted) == 4 and seen[1].size == 16 and seen[2].images.max() == 0 and seen[0].images.min() == 255
 
 
 def test_what_was_skipped_is_said_again_from_the_cache(place, tmp_path, counted):
     ruin(place)
     for _ in range(2):
-        with pytest.warns(UserWarning, match="6 skipped"): open_bank(place, root=tmp_path)
+        with pytest.warns(UserWarning, match="6 skipped"): open_dataset(place, root=tmp_path)
     assert len(counted) == 1
 
 
 @pytest.mark.parametrize("damage", [lambda f: f.write_bytes(f.read_bytes()[:-100]), lambda f: f.write_bytes(b""), lambda f: f.write_text("no"),
                                     lambda f: save_file(dict(other=torch.zeros(1)), str(f)),
-                                    lambda f: save_file(dict(images=torch.zeros(2, 3, 4, 4)), str(f), metadata=dict(bank="{}")),
-                                    lambda f: save_file(dict(images=torch.zeros(2, 3, 4, 4, dtype=torch.uint8)), str(f), metadata=dict(bank="{")),
-                                    lambda f: save_file(dict(images=torch.zeros(2, 3, 4, 4, dtype=torch.uint8), more=torch.zeros(1)), str(f), metadata=dict(bank="{}"))])
+                                    lambda f: save_file(dict(images=torch.zeros(2, 3, 4, 4)), str(f), metadata=dict(dataset="{}")),
+                                    lambda f: save_file(dict(images=torch.zeros(2, 3, 4, 4, dtype=torch.uint8)), str(f), metadata=dict(dataset="{")),
+                                    lambda f: save_file(dict(images=torch.zeros(2, 3, 4, 4, dtype=torch.uint8), more=torch.zeros(1)), str(f), metadata=dict(dataset="{}"))])
 def test_damaged_cache_is_told_and_made_again(place, tmp_path, damage):
     quarters().save(place / "a.png")
-    good = open_bank(place, root=tmp_path)
-    [file] = (tmp_path / "banks").iterdir()
+    good = open_dataset(place, root=tmp_path)
+    [file] = (tmp_path / "datasets").iterdir()
     damage(file)
-    with pytest.raises(ValueError, match=file.stem): Bank.load(file)
-    with pytest.warns(UserWarning, match="again"): again = open_bank(place, root=tmp_path)
-    assert torch.equal(again.images, good.images) and torch.equal(Bank.load(file).images, good.images)
+    with pytest.raises(ValueError, match=file.stem): ImageDataset.load(file)
+    with pytest.warns(UserWarning, match="again"): again = open_dataset(place, root=tmp_path)
+    assert torch.equal(again.images, good.images) and torch.equal(ImageDataset.load(file).images, good.images)
 
 
 def test_cache_that_cannot_be_written(place, tmp_path):
     quarters().save(place / "a.png")
-    (tmp_path / "root").mkdir(); (tmp_path / "root" / "banks").write_text("a file where a folder should be")
-    with pytest.warns(UserWarning, match="read anew"): assert len(open_bank(place, root=tmp_path / "root")) == 1
+    (tmp_path / "root").mkdir(); (tmp_path / "root" / "datasets").write_text("a file where a folder should be")
+    with pytest.warns(UserWarning, match="read anew"): assert len(open_dataset(place, root=tmp_path / "root")) == 1
 
 
 def test_save_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
-    bank, file = toyfaces(4), tmp_path / "a.safetensors"
-    bank.save(file)
+    dataset, file = toyfaces(4), tmp_path / "a.safetensors"
+    dataset.save(file)
     before = file.read_bytes()
     def full(tensors, path, metadata):
         with open(path, "wb") as f: f.write(b"half")
@@ -374,11 +374,11 @@ def test_save_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
 
 
 def test_saved_and_loaded(tmp_path):
-    bank = Bank(toyfaces(4).images[:, :1], labels=torch.arange(8).view(4, 2), report=dict(source="x", skipped={"é.png": "broken"}))
-    bank.save(tmp_path / "deep" / "a.safetensors")
-    again = Bank.load(tmp_path / "deep" / "a.safetensors")
-    assert torch.equal(again.images, bank.images) and torch.equal(again.labels, bank.labels) and again.factors is None and again.report == bank.report
-    with pytest.raises(FileNotFoundError): Bank.load(tmp_path / "absent.safetensors")
+    dataset = ImageDataset(toyfaces(4).images[:, :1], labels=torch.arange(8).view(4, 2), report=dict(source="x", skipped={"é.png": "broken"}))
+    dataset.save(tmp_path / "deep" / "a.safetensors")
+    again = ImageDataset.load(tmp_path / "deep" / "a.safetensors")
+    assert torch.equal(again.images, dataset.images) and torch.equal(again.labels, dataset.labels) and again.factors is None and again.report == dataset.report
+    with pytest.raises(FileNotFoundError): ImageDataset.load(tmp_path / "absent.safetensors")
 
 
 # ---------------------------------------------------------------- sets by name
@@ -396,10 +396,10 @@ def test_fashion_mnist_of_torchvision(tmp_path, split, stem):
     for s in ("train", "t10k"):
         (raw / f"{s}-images-idx3-ubyte").write_bytes(idx(images if s == stem else images[:1]))
         (raw / f"{s}-labels-idx1-ubyte").write_bytes(idx(np.arange(6 if s == stem else 1, dtype="uint8")))
-    bank = open_bank("fashion-mnist", split=split, root=tmp_path)
-    assert torch.equal(bank.images[:, 0, 2:-2, 2:-2], torch.from_numpy(images)) and bank.images[:, :, :2].max() == 0
-    assert bank.labels.tolist() == list(range(6)) and bank.batch(torch.arange(2)).shape == (2, 3, 32, 32)
-    assert open_bank("fashion-mnist", size=16, n=3, split=split, root=tmp_path).labels.tolist() == [0, 2, 4]
+    dataset = open_dataset("fashion-mnist", split=split, root=tmp_path)
+    assert torch.equal(dataset.images[:, 0, 2:-2, 2:-2], torch.from_numpy(images)) and dataset.images[:, :, :2].max() == 0
+    assert dataset.labels.tolist() == list(range(6)) and dataset.batch(torch.arange(2)).shape == (2, 3, 32, 32)
+    assert open_dataset("fashion-mnist", size=16, n=3, split=split, root=tmp_path).labels.tolist() == [0, 2, 4]
 
 
 class Arrays:
@@ -420,19 +420,19 @@ class Items:
 
 def test_cifar10_of_torchvision(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.CIFAR10", Arrays)
-    bank = open_bank("cifar10", root=tmp_path)
-    assert torch.equal(bank.images, faces_of(5, 3)) and bank.labels.tolist() == [0, 1, 2, 3, 4]
-    assert len(open_bank("cifar10", split="test", root=tmp_path)) == 2
+    dataset = open_dataset("cifar10", root=tmp_path)
+    assert torch.equal(dataset.images, faces_of(5, 3)) and dataset.labels.tolist() == [0, 1, 2, 3, 4]
+    assert len(open_dataset("cifar10", split="test", root=tmp_path)) == 2
 
 
 @pytest.mark.parametrize("name, cls, shape", [("celeba", "CelebA", (3, 40)), ("lsun", "LSUN", (3,))])
 def test_sets_read_one_by_one(tmp_path, monkeypatch, name, cls, shape):
     monkeypatch.setattr(f"torchvision.datasets.{cls}", Items)
-    with pytest.warns(UserWarning, match=f"3 pictures read, 1 skipped: {name} 2"): bank = open_bank(name, size=16, root=tmp_path)
-    assert bank.images.shape == (3, 3, 16, 16) and bank.labels.shape == shape and bank.images[:, 0, 8, 8].tolist() == [0, 50, 150]
-    with pytest.raises(ValueError, match="cannot be used"): open_bank(name, on_bad="refuse", root=tmp_path)
+    with pytest.warns(UserWarning, match=f"3 pictures read, 1 skipped: {name} 2"): dataset = open_dataset(name, size=16, root=tmp_path)
+    assert dataset.images.shape == (3, 3, 16, 16) and dataset.labels.shape == shape and dataset.images[:, 0, 8, 8].tolist() == [0, 50, 150]
+    with pytest.raises(ValueError, match="cannot be used"): open_dataset(name, on_bad="refuse", root=tmp_path)
     monkeypatch.delattr(f"torchvision.datasets.{cls}")
-    with pytest.warns(UserWarning, match="1 skipped"): assert torch.equal(open_bank(name, size=16, root=tmp_path).images, bank.images) # from the cache
+    with pytest.warns(UserWarning, match="1 skipped"): assert torch.equal(open_dataset(name, size=16, root=tmp_path).images, dataset.images) # from the cache
 
 
 @pytest.mark.parametrize("split, asked", [("train", "bedroom_train"), ("test", "bedroom_val")])
@@ -441,7 +441,7 @@ def test_lsun_part(tmp_path, monkeypatch, split, asked):
     class Lsun(Items):
         def __init__(self, root, classes): seen.extend(classes); self.asked = {}
     monkeypatch.setattr("torchvision.datasets.LSUN", Lsun)
-    with pytest.warns(UserWarning): open_bank("lsun", split=split, root=tmp_path)
+    with pytest.warns(UserWarning): open_dataset("lsun", split=split, root=tmp_path)
     assert seen == [asked]
 
 
@@ -449,29 +449,29 @@ def test_lsun_part(tmp_path, monkeypatch, split, asked):
 def test_file_of_the_fetch_tool(tmp_path, split):
     save_file({f"{s}_{what}": t for s, k in (("train", 6), ("test", 3)) for what, t in
                (("images", faces_of(k, 3).contiguous()), ("labels", torch.arange(k).to(torch.uint8)))}, str(tmp_path / "cifar10.safetensors"))
-    bank = open_bank("cifar10", split=split, root=tmp_path)
-    assert torch.equal(bank.images, faces_of(len(bank), 3)) and bank.labels.dtype == torch.int64
-    assert not (tmp_path / "banks").exists() # the file is as fast as a cache
+    dataset = open_dataset("cifar10", split=split, root=tmp_path)
+    assert torch.equal(dataset.images, faces_of(len(dataset), 3)) and dataset.labels.dtype == torch.int64
+    assert not (tmp_path / "datasets").exists() # the file is as fast as a cache
 
 
 def test_damaged_file_of_the_fetch_tool(tmp_path):
     (tmp_path / "cifar10.safetensors").write_bytes(b"\x00" * 50)
-    with pytest.raises(ValueError, match="cifar10.safetensors"): open_bank("cifar10", root=tmp_path)
+    with pytest.raises(ValueError, match="cifar10.safetensors"): open_dataset("cifar10", root=tmp_path)
 
 
 @pytest.mark.parametrize("name, advice", [("fashion-mnist", "fashion_mnist.safetensors"), ("cifar10", "cifar10.safetensors"), ("celeba", "img_align_celeba"), ("lsun", "bedroom_train_lmdb")])
 def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch, name, advice):
     monkeypatch.setitem(sys.modules, "gdown", types.ModuleType("gdown")) # present, and of no use
-    with pytest.raises(RuntimeError, match=advice) as e: open_bank(name, root=tmp_path)
+    with pytest.raises(RuntimeError, match=advice) as e: open_dataset(name, root=tmp_path)
     assert str(tmp_path) in str(e.value) and e.value.__cause__ is not None
 
 
 def test_toyfaces_have_a_test_part(tmp_path):
-    train, test = (open_bank("toyfaces", n=8, split=s) for s in ("train", "test"))
+    train, test = (open_dataset("toyfaces", n=8, split=s) for s in ("train", "test"))
     assert not torch.equal(train.factors, test.factors) and torch.equal(train.images, toyfaces(8).images)
 
 
 def test_root_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("GENAE_DATA", str(tmp_path / "here"))
     save_file(dict(train_images=faces_of(2, 3).contiguous(), train_labels=torch.zeros(2, dtype=torch.uint8)), str((tmp_path / "here").mkdir() or tmp_path / "here" / "cifar10.safetensors"))
-    assert len(open_bank("cifar10")) == 2
+    assert len(open_dataset("cifar10")) == 2

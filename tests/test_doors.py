@@ -11,9 +11,9 @@ from genae import core, sphere
 from genae.adain import AdaIN, adain, instance_stats
 from genae.core import HOWS, LEDGER, check, error_of, recap, rng, show, to_float, to_uint8, z_score
 from genae.kl import VAR_FLOOR, batch_moments, kl_bias, kl_floor, kl_from_normal, kl_joint, kl_to_normal, merge_moments, moments_from_normal, moments_to_normal
-from genae.patterns import Patterns, cluster_pictures, count_patterns, draw_patterns, new_labels, overlap_distribution, random_draws, repeats, subsets
+from genae.patterns import Patterns, cluster_images, count_patterns, draw_patterns, sample_labels, overlap_distribution, random_draws, repeats, subsets
 from genae.perceptual import Perceptual, lpips, small_perceptual, unit_features
-from genae.robust import AdaptiveLoss, log_partition, rho
+from genae.robust import AdaptiveLoss, log_partition, general_robust_loss
 from genae.sphere import normalize, sample_sphere, slerp, slerp_grid
 from scipy import integrate
 from torch import nn
@@ -233,14 +233,14 @@ def test_robust_loss_by_its_formula():
         want = {2.: u / 2, 0.: (u / 2 + 1).log(), -math.inf: 1 - (-u / 2).exp(), math.inf: (u.clamp(max=1e3) / 2).exp() - 1}
         for alpha in (1., -2., 1.3, .05, -.05, 1.95, 2.05, 3.): want[alpha] = abs(alpha - 2) / alpha * ((u / abs(alpha - 2) + 1) ** (alpha / 2) - 1)
         for alpha, w in want.items():
-            if alpha == math.inf: assert rho(x[:5], alpha, c)[-1] == pytest.approx(w[4].item(), rel=1e-6)
-            else: close(rho(x, alpha, c), w, rtol=1e-7, atol=1e-14)
-    assert rho(x, 1.).equal(rho(x, 1., 1.)) and rho(x.float(), 1.).dtype == torch.float32 and rho(torch.tensor(1e300).double(), 2.).isfinite()
+            if alpha == math.inf: assert general_robust_loss(x[:5], alpha, c)[-1] == pytest.approx(w[4].item(), rel=1e-6)
+            else: close(general_robust_loss(x, alpha, c), w, rtol=1e-7, atol=1e-14)
+    assert general_robust_loss(x, 1.).equal(general_robust_loss(x, 1., 1.)) and general_robust_loss(x.float(), 1.).dtype == torch.float32 and general_robust_loss(torch.tensor(1e300).double(), 2.).isfinite()
 
 
 @pytest.mark.parametrize("alpha", (0., .01, .5, 1., 1.5, 1.99, 2.))
 def test_partition_by_quadrature(alpha):
-    f = lambda x: math.exp(-rho(torch.tensor(x, dtype=torch.float64), alpha).item())
+    f = lambda x: math.exp(-general_robust_loss(torch.tensor(x, dtype=torch.float64), alpha).item())
     z = 2 * (integrate.quad(f, 0, 1)[0] + integrate.quad(lambda t: f(1 / t) / t ** 2, 1e-12, 1, limit=400)[0])
     assert log_partition(torch.tensor([alpha]).double()).item() == pytest.approx(math.log(z), abs=1e-6)
 
@@ -248,9 +248,9 @@ def test_partition_by_quadrature(alpha):
 def test_doors_of_the_robust_loss():
     for bad in (-1e-6, 2 + 1e-6): refused("0 to 2 needed", log_partition, torch.tensor([1., bad]).double())
     assert log_partition(torch.zeros(0)).shape == (0,)
-    for floor in (0., 1.): refused("floor=", AdaptiveLoss, 8, floor=floor)
+    for scale_lo in (0., 1.): refused("scale_lo=", AdaptiveLoss, 8, scale_lo=scale_lo)
     for size in (2, 12): refused(f"size={size} given", AdaptiveLoss, size)
-    loss = AdaptiveLoss(8, 2, floor=.1).double()
+    loss = AdaptiveLoss(8, 2, scale_lo=.1).double()
     assert {k: tuple(p.shape) for k, p in loss.shape_latent.items()} == {"4": (2, 4, 4), "8": (2, 8, 8)} and sorted(AdaptiveLoss().shape_latent) == ["16", "32", "4", "8"]
     x = double(3, 2, 8, 8)
     for a, b in ((x, x[:2]), (x[:, :1], x[:, :1]), (x[..., :4], x[..., :4])): refused("needed", loss, a, b)
@@ -260,7 +260,7 @@ def test_doors_of_the_robust_loss():
     a, s = (t["8"] for t in (loss.shape_latent, loss.scale_latent))
     close(loss.alpha_robust(8), .001 + 1.998 / (1 + (-a).exp())), close(loss.scale(8), .1 + .9 * (1 + (s + math.log(math.e - 1)).exp()).log())
     y = double(3, 2, 8, 8, seed=9)
-    want = rho(y - x, loss.alpha_robust(8), loss.scale(8)) + loss.scale(8).log() + log_partition(loss.alpha_robust(8))
+    want = general_robust_loss(y - x, loss.alpha_robust(8), loss.scale(8)) + loss.scale(8).log() + log_partition(loss.alpha_robust(8))
     close(loss(x, y), want.mean(), rtol=1e-6, atol=1e-8)
     for p in loss.shape_latent.values(): p.data.fill_(-50), close(loss.alpha_robust(p.shape[-1]), torch.full_like(p, .001))
     loss.grow(8)
@@ -341,25 +341,25 @@ def test_narrow_and_wide_layers():
 
 def test_clusters_of_alike_pictures():
     dark, light = torch.randint(0, 60, (6, 1, 4, 4), generator=rng()), torch.randint(190, 250, (5, 1, 4, 4), generator=rng())
-    labels = cluster_pictures(torch.cat([dark, light]).to(torch.uint8), 2)
+    labels = cluster_images(torch.cat([dark, light]).to(torch.uint8), 2)
     assert len(set(labels[:6].tolist())) == len(set(labels[6:].tolist())) == 1 and labels[0] != labels[6] and labels.dtype == torch.int64
-    drawn = new_labels(3000, labels, rng(1))
+    drawn = sample_labels(3000, labels, rng(1))
     assert drawn.shape == (3000,) and (drawn == labels[0]).double().mean().item() == pytest.approx(6 / 11, abs=.06)
 
 
 # ---------------------------------------------------------------- perceptual distance
 
 def test_doors_of_the_perceptual_distance():
-    judge, x = small_perceptual(), torch.rand(2, 3, 32, 32) * 2 - 1
-    assert judge.name == "toyfaces-small" and not any(p.requires_grad for p in judge.parameters()) and not judge.training
-    for a, b in ((x, x[:1]), (x[:, :1], x[:, :1]), (x[0], x[0])): refused("two of", judge, a, b)
-    for bad in (x / 2 + .5, x * 1.02 / x.abs().max(), x * math.nan): refused("given, .-1, 1. needed", judge, bad, x)
-    assert judge(x * 1.005 / x.abs().max(), x).shape == (2,) and judge(x[:0], x[:0]).shape == (0,)
+    perceptual, x = small_perceptual(), torch.rand(2, 3, 32, 32) * 2 - 1
+    assert perceptual.name == "toyfaces-small" and not any(p.requires_grad for p in perceptual.parameters()) and not perceptual.training
+    for a, b in ((x, x[:1]), (x[:, :1], x[:, :1]), (x[0], x[0])): refused("two of", perceptual, a, b)
+    for bad in (x / 2 + .5, x * 1.02 / x.abs().max(), x * math.nan): refused("given, .-1, 1. needed", perceptual, bad, x)
+    assert perceptual(x * 1.005 / x.abs().max(), x).shape == (2,) and perceptual(x[:0], x[:0]).shape == (0,)
     refused("a weight is negative", Perceptual, [nn.Identity()], [torch.tensor([1., -.1, 1.])], "a test")
     Perceptual([nn.Identity()], [torch.zeros(3)], "a test")
     refused("choose one of alex, vgg", lpips, "squeeze")
     state, judge2 = torch.get_rng_state(), small_perceptual()
-    assert torch.get_rng_state().equal(state) and judge2(x[:1], x[1:]).equal(judge(x[:1], x[1:])) # nobody's random numbers are used up
+    assert torch.get_rng_state().equal(state) and judge2(x[:1], x[1:]).equal(perceptual(x[:1], x[1:])) # nobody's random numbers are used up
     f = double(2, 3, 2, 2)
     close(unit_features(f)[1, :, 0, 1], f[1, :, 0, 1] / f[1, :, 0, 1].square().sum().sqrt(), rtol=1e-8, atol=0)
     assert unit_features(f * 0).abs().max() == 0

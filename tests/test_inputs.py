@@ -1,4 +1,4 @@
-"What is handed in from outside: hostile files, odd banks, wrong codes. Each is one row, and ends in a bank, a warning or a ValueError of one line."
+"What is handed in from outside: hostile files, odd data sets, wrong codes. Each is one row, and ends in a data set, a warning or a ValueError of one line."
 import ast
 import json
 import os
@@ -17,14 +17,14 @@ from PIL import Image, ImageFile
 from safetensors.torch import save_file
 
 from genae.automodulator import Automodulator
-from genae.cli import read_pictures
+from genae.cli import read_images
 from genae.core import rng
-from genae.datasets import Bank, _tell, folder, open_bank, toyfaces
+from genae.datasets import ImageDataset, _tell, image_folder, open_dataset, toyfaces
 from genae.deciphering import DecipheringAutoencoder
-from genae.images import open_picture
+from genae.images import open_image
 from genae.mixing import conditional, edit, interpolate, mix
 from genae.patterns import ATTEMPTS, draw_patterns, random_draws, repeats
-from genae.widgets import read_picture
+from genae.widgets import read_upload
 
 POSIX = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="pipes, sockets and alarms are POSIX's")
 
@@ -55,8 +55,8 @@ def line(e): # what an error says, on one line that can be shown
 def read_with_warning(place):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        bank = folder(place)
-    return bank, " ".join(line(w.message) for w in said)
+        dataset = image_folder(place)
+    return dataset, " ".join(line(w.message) for w in said)
 
 
 # ---------------------------------------------------------------- files that are none, and files that are too much
@@ -115,13 +115,13 @@ def test_hostile_file(place, name, monkeypatch):
     content, why = HOSTILE[name]
     (place / name).write_bytes(content)
     assert len(content) < 100_000
-    bank, said = read_with_warning(place)
-    assert bank.report["names"] == ["good.png"] and why in bank.report["skipped"][name] and name in said and why in said
-    with pytest.raises(ValueError, match=why): open_picture(place / name)
-    with pytest.raises(ValueError, match=why) as e: read_pictures([place / name], 16)
+    dataset, said = read_with_warning(place)
+    assert dataset.report["names"] == ["good.png"] and why in dataset.report["skipped"][name] and name in said and why in said
+    with pytest.raises(ValueError, match=why): open_image(place / name)
+    with pytest.raises(ValueError, match=why) as e: read_images([place / name], 16)
     assert name in line(e.value)
     if name != "camera.dng": # an upload has no name
-        with pytest.raises(ValueError) as e: read_picture(content, 16)
+        with pytest.raises(ValueError) as e: read_upload(content, 16)
         line(e.value)
     assert not started and max(unfolded) <= 64 * 64 # pixels
 
@@ -134,15 +134,15 @@ def test_neither_file_nor_folder(place, name, alarm, monkeypatch, tmp_path):
     if name.startswith("pipe"): os.mkfifo(name)
     elif name.startswith("socket"): kept.bind(name)
     else: os.symlink("/dev/zero", name)
-    with kept: bank, said = read_with_warning(place)
-    assert len(bank) == 1 and name in bank.report["passed_over"] + [*bank.report["skipped"]]
+    with kept: dataset, said = read_with_warning(place)
+    assert len(dataset) == 1 and name in dataset.report["passed_over"] + [*dataset.report["skipped"]]
     assert name == "pipe" or "a pipe or a device" in said
-    with pytest.raises(ValueError, match="a pipe or a device"): open_picture(name)
-    with pytest.raises(ValueError, match="a pipe or a device"): read_pictures(name, 16)
-    with pytest.raises(ValueError, match="a pipe or a device"): Bank.load(name)
+    with pytest.raises(ValueError, match="a pipe or a device"): open_image(name)
+    with pytest.raises(ValueError, match="a pipe or a device"): read_images(name, 16)
+    with pytest.raises(ValueError, match="a pipe or a device"): ImageDataset.load(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for _ in range(2): assert len(open_bank(place, root=tmp_path / "root")) == 1
+        for _ in range(2): assert len(open_dataset(place, root=tmp_path / "root")) == 1
 
 
 def test_pictures_are_opened_at_one_door():
@@ -155,8 +155,8 @@ def test_pictures_are_opened_at_one_door():
 def test_names_are_shown_without_their_control_characters(place, name, tmp_path):
     (place / name).write_text("no picture")
     assert name.encode("unicode_escape").decode() in read_with_warning(place)[1]
-    for f in (lambda: folder(place, on_bad="refuse"), lambda: read_pictures(place / name, 16), lambda: folder(place / name), lambda: Bank.load(place / name),
-              lambda: open_bank(str(place / name), root=tmp_path)):
+    for f in (lambda: image_folder(place, on_bad="refuse"), lambda: read_images(place / name, 16), lambda: image_folder(place / name), lambda: ImageDataset.load(place / name),
+              lambda: open_dataset(str(place / name), root=tmp_path)):
         with pytest.raises(ValueError) as e: f()
         assert name.encode("unicode_escape").decode() in line(e.value)
 
@@ -175,22 +175,22 @@ def test_files_are_as_private_as_the_umask_says(tmp_path, umask, mode):
 @pytest.mark.parametrize("copies", [1, 2, 3])
 def test_equal_pictures_are_on_one_side(copies):
     faces = toyfaces(24, 8)
-    bank = Bank(faces.images.repeat(copies, 1, 1, 1), labels=torch.arange(24).repeat(copies))
-    order = torch.randperm(len(bank), generator=rng(0))
+    dataset = ImageDataset(faces.images.repeat(copies, 1, 1, 1), labels=torch.arange(24).repeat(copies))
+    order = torch.randperm(len(dataset), generator=rng(0))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        train, held_out = bank.split(6)
-    assert torch.equal(held_out.labels, bank.labels[order[:6]]) # what is held out is what always was
-    want = [l for l in bank.labels[order[6:]].tolist() if l not in held_out.labels]
-    assert train.labels.tolist() == want and (copies > 1) == (len(want) < len(bank) - 6) == bool(said)
-    if said: assert str(said[0].message).startswith(f"{len(bank) - 6 - len(want)} pictures are equal to held-out ones")
+        train, held_out = dataset.split(6)
+    assert torch.equal(held_out.labels, dataset.labels[order[:6]]) # what is held out is what always was
+    want = [l for l in dataset.labels[order[6:]].tolist() if l not in held_out.labels]
+    assert train.labels.tolist() == want and (copies > 1) == (len(want) < len(dataset) - 6) == bool(said)
+    if said: assert str(said[0].message).startswith(f"{len(dataset) - 6 - len(want)} pictures are equal to held-out ones")
 
 
 def test_pictures_that_are_all_equal():
-    with pytest.raises(ValueError, match="give pictures that differ"): Bank(torch.zeros(9, 3, 4, 4, dtype=torch.uint8)).split(3)
+    with pytest.raises(ValueError, match="give pictures that differ"): ImageDataset(torch.zeros(9, 3, 4, 4, dtype=torch.uint8)).split(3)
 
 
-# ---------------------------------------------------------------- files of banks
+# ---------------------------------------------------------------- files of data sets
 
 IMAGES = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
 ODD_BANKS = {
@@ -206,14 +206,14 @@ ODD_BANKS = {
 @pytest.mark.parametrize("case", ODD_BANKS)
 def test_odd_bank(tmp_path, case):
     tensors, report = ODD_BANKS[case]
-    save_file({k: t.contiguous() for k, t in tensors.items()}, str(tmp_path / "a.safetensors"), dict(bank=report))
-    with pytest.raises(ValueError, match="a.safetensors holds no bank") as e: Bank.load(tmp_path / "a.safetensors")
+    save_file({k: t.contiguous() for k, t in tensors.items()}, str(tmp_path / "a.safetensors"), dict(dataset=report))
+    with pytest.raises(ValueError, match="a.safetensors holds no data set") as e: ImageDataset.load(tmp_path / "a.safetensors")
     assert "made again" not in line(e.value) # it may be somebody's own
 
 
 def test_bank_without_metadata(tmp_path):
     save_file(dict(images=IMAGES), str(tmp_path / "a.safetensors"))
-    with pytest.raises(ValueError, match="holds no bank"): Bank.load(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="holds no data set"): ImageDataset.load(tmp_path / "a.safetensors")
 
 
 KEYS = st.sampled_from(["source", "read", "names", "skipped", "passed_over", "first_frame_of", "mark", "seed"]) | st.text(max_size=3)
@@ -227,23 +227,23 @@ OURS = dict(images=st.just(IMAGES) | TENSORS)
 @given(st.fixed_dictionaries(OURS, optional=dict(factors=TENSORS, labels=TENSORS, other=TENSORS)), st.dictionaries(KEYS, VALUES, max_size=4).map(json.dumps) | VALUES.map(json.dumps) | st.text(max_size=20))
 def test_any_bank_file(tmp_path_factory, tensors, report):
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
-    save_file(tensors, str(path), dict(bank=report))
-    try: bank = Bank.load(path)
+    save_file(tensors, str(path), dict(dataset=report))
+    try: dataset = ImageDataset.load(path)
     except ValueError as e: line(e); return
-    assert bank.batch(torch.arange(2)).shape[:2] == (2, 3) and len(bank.take(torch.tensor([1]))) == 1
+    assert dataset.batch(torch.arange(2)).shape[:2] == (2, 3) and len(dataset.take(torch.tensor([1]))) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _tell(bank.report)
+        _tell(dataset.report)
 
 
 @settings(max_examples=40, deadline=None, database=None)
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=8))
 def test_any_damage_of_a_bank_file(tmp_path_factory, at, junk):
     path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
-    Bank(IMAGES, report=dict(source="x", names=["a"])).save(path)
+    ImageDataset(IMAGES, report=dict(source="x", names=["a"])).save(path)
     content = path.read_bytes()
     path.write_bytes(content[:at % len(content)] + junk + content[at % len(content) + len(junk):])
-    try: assert len(Bank.load(path)) == 2
+    try: assert len(ImageDataset.load(path)) == 2
     except ValueError as e: line(e)
 
 
@@ -278,7 +278,7 @@ def test_where_there_is_room_patterns_are_what_they_always_were(seed):
 # ---------------------------------------------------------------- pictures and codes for the models
 
 MODEL = Automodulator(8, 6, (4, 4), (1, 1)).eval()
-CIPHER = DecipheringAutoencoder(16, ((8, 1), (16, 4)), pictures=4, widths=(8, 16, 32), latent=8, neck=8).eval()
+CIPHER = DecipheringAutoencoder(16, ((8, 1), (16, 4)), num_images=4, widths=(8, 16, 32), latent_dim=8, bottleneck_channels=8).eval()
 OTHER = draw_patterns(2)
 X, Z = toyfaces(3, 8).batch(torch.arange(3)), MODEL.encode(toyfaces(3, 8).images)
 WRONG = { # what is asked, and what is said

@@ -1,7 +1,7 @@
 """What the losses give beside their value: terms by name, no graph kept, every distance and switch handed on. Values are of the lessons."""
 import pytest
 import torch
-from genae.cycles import Draw, decoder_loss, draw_codes, encoder_loss, invariance_loss, layer_loss, pair_loss
+from genae.cycles import LatentBatch, decoder_loss, sample_latents, encoder_loss, invariance_loss, layer_disentanglement_loss, pair_loss
 from genae.decoder import Decoder
 from genae.encoder import Encoder
 from genae.kl import kl_to_normal
@@ -22,18 +22,18 @@ def codes(n, seed): return F.normalize(torch.randn(n, 4, dtype=torch.float64, ge
 def test_terms_of_the_decoder_loss(pair):
     phi, theta = pair
     z, z_b = codes(5, 1), codes(2, 2)
-    loss, terms = decoder_loss(phi, theta, Draw(z, z_b, 2), 3., 7.)
+    loss, terms = decoder_loss(phi, theta, LatentBatch(z, z_b, 2), 3., 7.)
     fake = torch.cat([theta(z[:3]), theta.decode([z[3:], z[3:], z_b])])
     z_hat = phi(fake)
     cosine = 1 - (z[:3] * z_hat[:3]).sum() / 3
-    leak = (theta.run(theta.start(2), z_hat[3:], 1, 2) - theta.run(theta.start(2), z[3:], 1, 2)).square().mean()
+    leak = (theta.run(theta.initial_canvas(2), z_hat[3:], 1, 2) - theta.run(theta.initial_canvas(2), z[3:], 1, 2)).square().mean()
     want = dict(kl_fake_theta=kl_to_normal(z_hat), d_cos=cosine, l_j=leak)
     assert terms.keys() == want.keys() and not any(t.requires_grad for t in terms.values())
     for k in want: torch.testing.assert_close(terms[k], want[k].detach())
     torch.testing.assert_close(loss, want["kl_fake_theta"] + 3 * cosine + 7 * leak)
-    plain, terms = decoder_loss(phi, theta, Draw(z, z_b[:0], 2), 3., 7.) # nothing is mixed
+    plain, terms = decoder_loss(phi, theta, LatentBatch(z, z_b[:0], 2), 3., 7.) # nothing is mixed
     torch.testing.assert_close(plain, kl_to_normal(phi(theta(z))) + 3 * (1 - (z * phi(theta(z))).sum() / 5))
-    assert terms["l_j"] == 0 and decoder_loss(phi, theta, Draw(z, z_b, 2), 3., 0.)[1]["l_j"] == 0
+    assert terms["l_j"] == 0 and decoder_loss(phi, theta, LatentBatch(z, z_b, 2), 3., 0.)[1]["l_j"] == 0
 
 
 def test_terms_of_the_encoder_loss(pair):
@@ -54,20 +54,20 @@ def test_distances_are_handed_on(pair):
     for got, times in ((invariance_loss(theta, x, z.roll(2, 0), z, 2, N, far), 1), (pair_loss(theta, x, z, 2, N, far), 2)):
         torch.testing.assert_close(got, times * far(x, swapped))
     torch.testing.assert_close(encoder_loss(phi, theta, x, fake, 10., 5., far)[1]["d_x"], far(x, theta(z)).detach())
-    whole = encoder_loss(phi, theta, x, fake, 10., 0., far, shared=(2, N), lambda_inv=3.)[0] - encoder_loss(phi, theta, x, fake, 10., 0., far)[0]
+    whole = encoder_loss(phi, theta, x, fake, 10., 0., far, shared_layers=(2, N), lambda_inv=3.)[0] - encoder_loss(phi, theta, x, fake, 10., 0., far)[0]
     torch.testing.assert_close(whole, 6 * far(x, swapped))
 
 
 def test_leak_as_printed_and_as_in_the_public_code(pair):
     theta, z, canvas = pair[1], codes(3, 1), torch.rand(3, 5, 8, 8, dtype=torch.float64)
-    apart = theta.run(theta.start(3), z, 1, 2) - canvas
-    torch.testing.assert_close(layer_loss(theta, z, canvas, 2, norm=True), sum(a.square().sum().sqrt() for a in apart) / 3)
-    torch.testing.assert_close(layer_loss(theta, z, canvas, 2), apart.square().sum() / apart.numel())
+    apart = theta.run(theta.initial_canvas(3), z, 1, 2) - canvas
+    torch.testing.assert_close(layer_disentanglement_loss(theta, z, canvas, 2, norm=True), sum(a.square().sum().sqrt() for a in apart) / 3)
+    torch.testing.assert_close(layer_disentanglement_loss(theta, z, canvas, 2), apart.square().sum() / apart.numel())
 
 
 @pytest.mark.parametrize("cuts, batch, mixed", (([1, 2], 8, .25), ([3], 9, .5), ([], 8, .25)))
 def test_draws(cuts, batch, mixed):
     g = torch.Generator().manual_seed(0)
-    draws = [draw_codes(batch, 6, cuts, g, mixed) for _ in range(40)]
-    assert {(len(d.z), len(d.z_b)) for d in draws} == {(batch, int(batch * mixed) if cuts else 0)} and {d.j for d in draws} == set(cuts or [1])
+    draws = [sample_latents(batch, 6, cuts, g, mixed) for _ in range(40)]
+    assert {(len(d.z), len(d.z_b)) for d in draws} == {(batch, int(batch * mixed) if cuts else 0)} and {d.crossover for d in draws} == set(cuts or [1])
     for d in draws: torch.testing.assert_close(torch.cat([d.z, d.z_b]).norm(dim=1), torch.ones(batch + len(d.z_b)))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from genae.ciphernet import CipherNet, clock, says
+from genae.ciphernet import CipherNet, sinusoidal_embedding, variance_shares
 from genae.decoder import Decoder
 from genae.encoder import Encoder
 from genae.layers import Blur, EqualConv2d, LayerNoise, downsample, sn_conv
@@ -60,7 +60,7 @@ def test_convolutions_by_loops():
     for k in (1, 3):
         m, x = shaken(EqualConv2d(3, 4, k)), torch.randn(2, 3, 4, 5)
         torch.testing.assert_close(m(x), loops(x, m.weight * (2 / (3 * k * k)) ** .5, m.bias, k // 2), **NEAR)
-    torch.testing.assert_close(m.doubled(x), loops(twice(x), m.weight * (2 / 27) ** .5, m.bias, 1), **NEAR)
+    torch.testing.assert_close(m.upsample_conv(x), loops(twice(x), m.weight * (2 / 27) ** .5, m.bias, 1), **NEAR)
 
 
 def test_blur_by_loops():
@@ -126,11 +126,11 @@ def encode(e, x, depth, size, alpha):
     def rectified(m, h, pad):
         w = m.parametrizations.weight.original
         return F.conv2d(h, w / torch.linalg.svdvals(w.flatten(1))[0], m.bias, padding=pad)
-    h, r = conv(e.from_picture[str(size)], x), size
+    h, r = conv(e.from_rgb[str(size)], x), size
     while r > 4:
         for k in range(depth): h = leaky(rectified(e.blocks[str(r)][2 * k], h, 1), .2)
         h = half(h)
-        if r == size: h = alpha * h + (1 - alpha) * conv(e.from_picture[str(r // 2)], half(x))
+        if r == size: h = alpha * h + (1 - alpha) * conv(e.from_rgb[str(r // 2)], half(x))
         r //= 2
     h = leaky(rectified(e.last[0], h, 1), .2)
     z = rectified(e.last[2], h, 0)[:, :, 0, 0]
@@ -184,8 +184,8 @@ def decode(d, codes, size, alpha, depth=2, canvas="learned", blur=False, noise=0
         mean = c.sum((2, 3), keepdim=True) / n
         var = (c - mean).square().sum((2, 3), keepdim=True) / (n - unbiased)
         c = last[r] = s * (c - mean) / (var + eps).sqrt() + m
-    x = conv(d.to_picture[str(size)], c)
-    return x if size == 4 or alpha == 1 else alpha * x + (1 - alpha) * twice(conv(d.to_picture[str(size // 2)], last[size // 2]))
+    x = conv(d.to_rgb[str(size)], c)
+    return x if size == 4 or alpha == 1 else alpha * x + (1 - alpha) * twice(conv(d.to_rgb[str(size // 2)], last[size // 2]))
 
 
 DECODERS = dict(plain={}, one=dict(depth=1), ones=dict(canvas="ones"), blur=dict(blur=True), noise4=dict(noise=4), noise8=dict(noise=8), extra=dict(extra=((8, 2),)),
@@ -278,7 +278,7 @@ def cipher(net, noise, masks, r, train):
     heard = torch.tensor([[fn(angle) for axis in row for fn in (torch.sin, torch.cos) for angle in [axis / 1e4 ** (torch.tensor(k) / 63.) for k in range(64)]] for row in r])
     s = leaky(heard @ net.shift[0].weight.T + net.shift[0].bias, .01) @ net.shift[2].weight.T + net.shift[2].bias
     h = torch.cat([z, s], 1) @ net.from_latent.weight.T + net.from_latent.bias
-    h = leaky(normed(net.begin[0], h.reshape(len(h), 16, 2, 2)), .01)
+    h = leaky(normed(net.input_norm[0], h.reshape(len(h), 16, 2, 2)), .01)
     for stage, groups in zip(net.decoder, (8, 4, 2)):
         h = leaky(normed(stage[1], doubled(stage[0], h, groups)), .01)
         for block in stage[3:]:
@@ -294,12 +294,12 @@ def cipher(net, noise, masks, r, train):
     return conv(stage[5], h, 1)
 
 
-@pytest.mark.parametrize("axes", (1, 2))
+@pytest.mark.parametrize("shift_axes", (1, 2))
 @pytest.mark.parametrize("train", (True, False))
-def test_ciphernet(train, axes):
-    torch.manual_seed(axes)
-    net = shaken(CipherNet(32, (2, 4, 8, 16), latent=5, neck=3, axes=axes, channels=2)).train(train)
-    noise, masks, r = torch.randn(3, 2, 32, 32), [(torch.rand(3, n) < .5) * 1. for n in (2, 4, 8)], torch.rand(3, axes) * 100
+def test_ciphernet(train, shift_axes):
+    torch.manual_seed(shift_axes)
+    net = shaken(CipherNet(32, (2, 4, 8, 16), latent_dim=5, bottleneck_channels=3, shift_axes=shift_axes, channels=2)).train(train)
+    noise, masks, r = torch.randn(3, 2, 32, 32), [(torch.rand(3, n) < .5) * 1. for n in (2, 4, 8)], torch.rand(3, shift_axes) * 100
     masks[0][:, 0] = 1.
     want = cipher(net, noise, masks, r, train)
     torch.testing.assert_close(net(noise, masks, r), want, **NEAR)
@@ -311,13 +311,13 @@ def test_ciphernet(train, axes):
 @pytest.mark.parametrize("n", (4, 10))
 def test_sinusoids_of_any_length(n):
     want = [[fn(r / 1e4 ** (k / (n // 2 - 1))) for fn in (math.sin, math.cos) for k in range(n // 2)] for r in (0., 50., 99.5)]
-    torch.testing.assert_close(clock(torch.tensor([0., 50., 99.5]), n), torch.tensor(want), **NEAR)
+    torch.testing.assert_close(sinusoidal_embedding(torch.tensor([0., 50., 99.5]), n), torch.tensor(want), **NEAR)
 
 
 def test_shares_of_the_variance():
     "Means of squares around means, divided by how many there are; and no graph is kept of it."
     torch.manual_seed(0)
-    net = shaken(CipherNet(16, (2, 4, 8, 16), latent=5, neck=3)).eval() # the smallest picture that four stages halve
+    net = shaken(CipherNet(16, (2, 4, 8, 16), latent_dim=5, bottleneck_channels=3)).eval() # the smallest picture that four stages halve
     masks, noise = [(torch.rand(3, n) < .5) * 1. for n in (2, 4, 8)], torch.randn(2, 3, 16, 16)
     one = lambda p, q: net(noise[q:q + 1], [m[p:p + 1] for m in masks], torch.tensor([[50.]]))[0].detach()
     y = [[one(p, q) for q in range(2)] for p in range(3)]
@@ -326,7 +326,7 @@ def test_shares_of_the_variance():
     rest = sum((y[p][q] - means[p]) ** 2 for p in range(3) for q in range(2)).mean() / 6
     calls = []
     net.register_forward_hook(lambda m, i, o: calls.append(o.requires_grad))
-    assert says(net, masks, noise) == pytest.approx(dict(pattern=(pattern / (pattern + rest)).item(), noise=(rest / (pattern + rest)).item()), rel=1e-6)
+    assert variance_shares(net, masks, noise) == pytest.approx(dict(pattern=(pattern / (pattern + rest)).item(), noise=(rest / (pattern + rest)).item()), rel=1e-6)
     assert calls and not any(calls)
     with pytest.raises(ValueError, match="size=24"): CipherNet(24, (2, 4, 8, 16))
     with pytest.raises(ValueError, match="size=8"): CipherNet(8, (2, 4, 8, 16))
@@ -342,7 +342,7 @@ def test_perceptual_by_pixels(small):
     with torch.no_grad(): [p.mul_(3e-6) for p in stages[0].parameters()] # so weak that eps = 1e-10 is seen
     with torch.no_grad(): stages[1][0].weight.mul_(1e5)
     weights, shift, scale = [torch.rand(4), torch.rand(5)], (-.1, .2, .3), (.5, .6, .7)
-    judge = Perceptual(stages, weights, "a test", shift, scale, smallest=8).double()
+    perceptual = Perceptual(stages, weights, "a test", shift, scale, min_size=8).double()
     size = 4 if small else 8
     x, y = (torch.rand(2, 2, 3, size, size) * 2 - 1).unbind()
 
@@ -368,5 +368,5 @@ def test_perceptual_by_pixels(small):
                 for j in range(f.shape[3]):
                     u, v = (a[b, :, i, j] / (a[b, :, i, j].square().sum() + 1e-10).sqrt() for a in (f, g))
                     want[b] += (w * (u - v).square()).sum() / (f.shape[2] * f.shape[3])
-    torch.testing.assert_close(judge(x, y), want, rtol=1e-6, atol=0) # shift, scale and weights were single
-    assert (judge(x, x) == 0).all() and want.min() > .01
+    torch.testing.assert_close(perceptual(x, y), want, rtol=1e-6, atol=0) # shift, scale and weights were single
+    assert (perceptual(x, x) == 0).all() and want.min() > .01

@@ -17,7 +17,7 @@ from genae import cli
 from genae.core import Recap, rng, show
 from genae.datasets import toyfaces
 from genae.engine import Engine
-from genae.faces import draw, random_factors
+from genae.faces import draw_faces, random_factors
 from genae.train_automodulator import RECIPES, train
 from genae.reports import SHOWN, labelled
 from test_cli import COMMANDS
@@ -31,7 +31,7 @@ def command(name, *options, cwd):
         patch.setattr(sys, "argv", [name, *map(str, options)])
         patch.setenv("GENAE_DEVICE", "cpu")
         try: cli.from_shell(getattr(cli, name).__wrapped__)
-        except SystemExit as e: return (e.code or 0, out.getvalue(), errors.getvalue()) if not isinstance(e.code, str) else (1, out.getvalue(), errors.getvalue() + e.code + "\n")
+        except SystemExit as e: return (e.latent_dim or 0, out.getvalue(), errors.getvalue()) if not isinstance(e.latent_dim, str) else (1, out.getvalue(), errors.getvalue() + e.latent_dim + "\n")
     return 0, out.getvalue(), errors.getvalue()
 
 
@@ -71,7 +71,7 @@ def test_version(name, tmp_path):
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     (place / "many").mkdir()
-    for i, x in enumerate(draw(random_factors(70, rng(3)), size=32)): show(x[None], height=1).save(place / "many" / f"{i:02d}.png")
+    for i, x in enumerate(draw_faces(random_factors(70, rng(3)), size=32)): show(x[None], height=1).save(place / "many" / f"{i:02d}.png")
     return place
 
 
@@ -88,7 +88,7 @@ def test_pictures_without_flags(place):
 
 
 def test_a_label_is_above_its_picture():
-    x = draw(random_factors(2, rng(3)), size=16)
+    x = draw_faces(random_factors(2, rng(3)), size=16)
     row = np.array(labelled(x, ["left", "right"], 64))
     for i in range(2): assert (row[32:, i * 72:i * 72 + 64] == np.array(show(x[i:i + 1], height=1).resize((64, 64), Image.Resampling.NEAREST))).all()
     assert (row[:32, :64] < 255).any() and (row[:32, 72:] < 255).any()
@@ -104,16 +104,16 @@ def test_many_pictures_are_no_tower(place):
 
 @pytest.mark.parametrize("name", ["genae_train", "genae_demo"])
 def test_too_few_pictures_are_refused_at_the_door(name, tmp_path):
-    r = command(name, "--size", 16, "--pictures", 42, "--out", "run", cwd=tmp_path)
+    r = command(name, "--size", 16, "--total_images", 42, "--out", "run", cwd=tmp_path)
     assert r[0] == 1 and r[2].count("\n") == 1 and "43 are the least" in r[2] and not (tmp_path / "run").exists(), r
 
 
 def test_a_run_ends_at_the_size_of_its_pictures():
-    "Also in Python, and where the clock ends it: what reads the pictures of the bank is what was asked for."
-    bank = toyfaces(40, size=16)
-    small = dict(widths=(8, 8, 8), code=4)
-    with pytest.warns(UserWarning, match="ended at 8 of 16 pixels"): model = train(bank, replace(RECIPES["class"], model={}), pictures=10, quiet=True, **small)
-    assert model.size == 16 and model.reconstruct(bank.images[:2]).shape == (2, 3, 16, 16)
+    "Also in Python, and where the clock ends it: what reads the pictures of the data set is what was asked for."
+    dataset = toyfaces(40, size=16)
+    small = dict(widths=(8, 8, 8), latent_dim=4)
+    with pytest.warns(UserWarning, match="ended at 8 of 16 pixels"): model = train(dataset, replace(RECIPES["class"], model={}), total_images=10, quiet=True, **small)
+    assert model.size == 16 and model.reconstruct(dataset.images[:2]).shape == (2, 3, 16, 16)
 
 
 def test_the_bar_promises_nothing_that_the_clock_decides(capsys):

@@ -26,8 +26,8 @@ from genae.files import load_state, save_state
 
 CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
 BANK = toyfaces(32, 8, 1)
-EIGHT = replace(train_automodulator.RECIPES["class"], phases=tuple(replace(p, batch=8) for p in train_automodulator.RECIPES["class"].phases), model=dict(widths=(4, 4), code=4))
-CIPHER = replace(train_deciphering.RECIPES["class"], layers=((16, 3),), model=dict(widths=(16, 16), latent=8, neck=8), batch=8)
+EIGHT = replace(train_automodulator.RECIPES["class"], phases=tuple(replace(p, batch=8) for p in train_automodulator.RECIPES["class"].phases), model=dict(widths=(4, 4), latent_dim=4))
+CIPHER = replace(train_deciphering.RECIPES["class"], layers=((16, 3),), model=dict(widths=(16, 16), latent_dim=8, bottleneck_channels=8), batch=8)
 
 
 def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
@@ -50,7 +50,7 @@ def tally(folder=None, **more):
     return Engine(step, dict(tally=part), folder, **more)
 
 
-def go(engine, **more): return engine.run(**dict(pictures=30, note_every=5, save_every=10, quiet=True) | more)
+def go(engine, **more): return engine.run(**dict(total_images=30, note_every=5, save_every=10, quiet=True) | more)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def log_line(run): (run / "log.jsonl").write_text((run / "log.jsonl").read_text(
 def log_rows(run): (run / "log.jsonl").write_text("{}\n[]\n" + (run / "log.jsonl").read_text() + "\xff\x00\n" + "[" * 100_000 + "\n" + '{"step": 27, "se')
 def log_bytes(run): (run / "log.jsonl").write_bytes(b"\xff\xfe\n" + (run / "log.jsonl").read_bytes())
 def log_gone(run): (run / "log.jsonl").unlink()
-def half_files(run): (run / "checkpoint.safetensors.1.part").write_text("half"); (run / "log.jsonl").open("a").write('{"step": 30, "seen": 30}\n{"st')
+def half_files(run): (run / "checkpoint.safetensors.1.part").write_text("half"); (run / "log.jsonl").open("a").write('{"step": 30, "images_seen": 30}\n{"st')
 
 
 def open_header(path):
@@ -134,13 +134,13 @@ def test_random_bytes(seed, run):
 
 
 def test_nothing_to_resume_begins_the_log_anew(tmp_path):
-    (tmp_path / "log.jsonl").write_text('{"step": 5, "seen": 5}\n')
+    (tmp_path / "log.jsonl").write_text('{"step": 5, "images_seen": 5}\n')
     engine = tally(tmp_path)
     assert not engine.resume()
     assert go(engine) == [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
 
 
-LENGTHS = [dict(pictures=0), dict(pictures=-5), dict(pictures=float("nan")), dict(pictures=float("inf")), dict(minutes=0), dict(minutes=-1), dict(minutes=float("nan"))]
+LENGTHS = [dict(total_images=0), dict(total_images=-5), dict(total_images=float("nan")), dict(total_images=float("inf")), dict(minutes=0), dict(minutes=-1), dict(minutes=float("nan"))]
 
 
 @pytest.mark.parametrize("length", LENGTHS, ids=str)
@@ -161,9 +161,9 @@ def test_a_folder_is_locked_while_it_runs(tmp_path):
         heard.append(e.value)
         return step(t)
     engine.step = watched
-    go(engine, pictures=2)
+    go(engine, total_images=2)
     assert len(heard) == 2
-    go(tally(tmp_path), pictures=2)
+    go(tally(tmp_path), total_images=2)
 
 
 RACE = """import sys
@@ -205,25 +205,25 @@ def test_a_killed_process_holds_nothing(tmp_path):
 
 # ---- `train` from Python
 
-OTHERS = {"pictures is 64 there and 72 here": dict(pictures=72), "seed is 0 there and 1 here": dict(seed=1), "the training pictures are others": dict(bank=toyfaces(32, 8, 2)),
-          "size is 8 there and 16 here": dict(bank=toyfaces(32, 16, 1)), "recipe.fall": dict(recipe=lambda r: replace(r, fall=.123)), "recipe is one of its own there and class here": dict(recipe="class"),
+OTHERS = {"pictures is 64 there and 72 here": dict(total_images=72), "seed is 0 there and 1 here": dict(seed=1), "the training pictures are others": dict(dataset=toyfaces(32, 8, 2)),
+          "size is 8 there and 16 here": dict(dataset=toyfaces(32, 16, 1)), "recipe.fall": dict(recipe=lambda r: replace(r, lr_decay_fraction=.123)), "recipe is one of its own there and class here": dict(recipe="class"),
           "minutes is None there and 1 here": dict(minutes=1), "settings": dict(blur=False)}
 
 
 @pytest.mark.parametrize("book, recipe", [(train_automodulator, EIGHT), (train_deciphering, CIPHER)], ids=["automodulator", "deciphering"])
 def test_train_refuses_another_run(book, recipe, tmp_path):
-    run = dict(pictures=64, folder=tmp_path, quiet=True)
+    run = dict(total_images=64, folder=tmp_path, quiet=True)
     first = book.train(BANK, recipe, **run).state_dict()
     assert same(first, book.train(BANK, recipe, **run).state_dict()) # the same goes on, here from its end
     for said, other in OTHERS.items():
         if book is train_deciphering and ("size" in said or "blur" in other): continue # this recipe has no other size, and its network no blur
         other = dict(other)
-        bank, r = other.pop("bank", BANK), other.pop("recipe", recipe)
-        if bank is not BANK and bank.size == 16: r = replace(EIGHT, model=dict(widths=(4, 4, 4), code=4))
+        dataset, r = other.pop("dataset", BANK), other.pop("recipe", recipe)
+        if dataset is not BANK and dataset.size == 16: r = replace(EIGHT, model=dict(widths=(4, 4, 4), latent_dim=4))
         if r == "class": r = replace(book.RECIPES["class"]) if book is train_automodulator else recipe
         if callable(r): r = r(recipe)
         if book is train_deciphering and "class" in said: continue
-        with pytest.raises(ValueError, match=said) as e: book.train(bank, r, **run | other)
+        with pytest.raises(ValueError, match=said) as e: book.train(dataset, r, **run | other)
         assert "\n" not in str(e.value)
 
 
@@ -269,7 +269,7 @@ def test_files_are_as_private_as_the_umask_says(mask, mode, tmp_path):
 # ---- weights of strangers
 
 def automodulator_file(path): Automodulator(8, 4, (4, 4)).save(path, data="a test")
-def cipher_file(path): DecipheringAutoencoder(8, ((4, 1),), 8, widths=(4, 8), latent=4, neck=4).save(path, data="a test")
+def cipher_file(path): DecipheringAutoencoder(8, ((4, 1),), 8, widths=(4, 8), latent_dim=4, bottleneck_channels=4).save(path, data="a test")
 FILES = dict(automodulator=(Automodulator, automodulator_file), deciphering=(DecipheringAutoencoder, cipher_file))
 
 

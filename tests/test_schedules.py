@@ -14,9 +14,9 @@ from genae.core import rng
 from genae.datasets import toyfaces
 from genae.engine import Engine
 from genae.files import load_state, save_state
-from genae.deciphering import DecipheringAutoencoder, norms_of
-from genae.growing import BATCHES, REFERENCE_PHASES, Phase, fit, stage_at
-from genae.train_deciphering import Order, Stage
+from genae.deciphering import DecipheringAutoencoder, batch_norms
+from genae.growing import BATCHES, REFERENCE_PHASES, Phase, scale_schedule, growth_at
+from genae.train_deciphering import EpochSampler, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -31,18 +31,18 @@ def faces(): return Doubles(toyfaces(12, size=16, seed=3).images)
 
 
 @pytest.fixture(scope="module")
-def bank(): return Doubles(toyfaces(8, size=8, seed=4).images)
+def dataset(): return Doubles(toyfaces(8, size=8, seed=4).images)
 
 
 @pytest.fixture
-def judge(monkeypatch): monkeypatch.setattr(train_deciphering, "distance_of", lambda recipe: stub())
+def perceptual(monkeypatch): monkeypatch.setattr(train_deciphering, "distance_of", lambda recipe: stub())
 
 
 def watched(engine, look):
     "Run to the end; what `look` sees after each step, with the pictures seen before it."
     seen, inner = [], engine.step
     def step(t):
-        before, out = engine.seen, inner(t)
+        before, out = engine.images_seen, inner(t)
         seen.append((before, look()))
         return out
     engine.step = step
@@ -50,14 +50,14 @@ def watched(engine, look):
     return seen
 
 
-def twentieth(t, fall): return 1. if t < 1 - fall else 1 - .95 * (t - (1 - fall)) / fall # eq. 17.3
+def twentieth(t, lr_decay_fraction): return 1. if t < 1 - lr_decay_fraction else 1 - .95 * (t - (1 - lr_decay_fraction)) / lr_decay_fraction # eq. 17.3
 
 
 # ---------------------------------------------------------------- the automodulator
 
 def test_the_last_phase_goes_on():
     phases = (Phase(8, 20., 0.), Phase(16, 20., 10.))
-    assert [stage_at(phases, s) for s in (0., 19.5, 20., 25., 30., 45., 1e9)] == [
+    assert [growth_at(phases, s) for s in (0., 19.5, 20., 25., 30., 45., 1e9)] == [
         (phases[0], 1.), (phases[0], 1.), (phases[1], 0.), (phases[1], .5), (phases[1], 1.), (phases[1], 1.), (phases[1], 1.)]
 
 
@@ -73,8 +73,8 @@ def test_schedules_of_the_public_code():
             (s, 1e3 * (b - a), 1.2e6 if s > 4 else 0., {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 32, 256: 16, 512: 4}[s], 5e-4 if 4 < s < 64 else 1e-3, m)
             for s, a, b, m in zip(sizes, begins, begins[1:], [0., 0., .5, .5, *margins[name]])]
     assert BATCHES[1024] == 1
-    with pytest.raises(ValueError, match="no phase of 24 pixels"): fit(REFERENCE_PHASES["ffhq"], 24)
-    assert sum(p.images for p in fit(REFERENCE_PHASES["ffhq"], 64, 1000.)) == pytest.approx(1000.) and [p.size for p in fit(REFERENCE_PHASES["ffhq"], 8)] == [4, 8]
+    with pytest.raises(ValueError, match="no phase of 24 pixels"): scale_schedule(REFERENCE_PHASES["ffhq"], 24)
+    assert sum(p.images for p in scale_schedule(REFERENCE_PHASES["ffhq"], 64, 1000.)) == pytest.approx(1000.) and [p.size for p in scale_schedule(REFERENCE_PHASES["ffhq"], 8)] == [4, 8]
 
 
 PHASES = (Phase(8, 32., 0., 8, 2e-3, 1e-3), Phase(16, 64., 32., 4, 1e-3, 10.))
@@ -82,10 +82,10 @@ PHASES = (Phase(8, 32., 0., 8, 2e-3, 1e-3), Phase(16, 64., 32., 4, 1e-3, 10.))
 
 def test_phases_and_fade_by_pictures_seen(faces):
     torch.manual_seed(0)
-    engine = train_automodulator.trainer(Automodulator(16, code=4, widths=(6, 5, 4)), faces, replace(BASE, phases=PHASES, fall=.5, decoder_rate=3.))
+    engine = train_automodulator.make_engine(Automodulator(16, latent_dim=4, widths=(6, 5, 4)), faces, replace(BASE, phases=PHASES, lr_decay_fraction=.5, decoder_lr_factor=3.))
     parts = engine.parts
     def look():
-        nets = [net for whole in (parts["model"], parts["average"].net) for net in (whole.encoder, whole.decoder)]
+        nets = [net for whole in (parts["model"], parts["ema"].net) for net in (whole.encoder, whole.decoder)]
         return [(net.size, net.alpha_fade) for net in nets], [parts[f"{k}coder_optimiser"].param_groups[0]["lr"] for k in ("en", "de")]
     run = watched(engine, look)
     assert [s for s, _ in run] == [0, 8, 16, 24, *range(32, 96, 4)] # batches of eight, then of four
@@ -97,7 +97,7 @@ def test_phases_and_fade_by_pictures_seen(faces):
 
 def test_a_longer_run_is_the_same_run_stretched(faces):
     phases = tuple(replace(p, batch=8) for p in PHASES)
-    engine = train_automodulator.trainer(Automodulator(16, code=4, widths=(6, 5, 4)), faces, replace(BASE, phases=phases), 144)
+    engine = train_automodulator.make_engine(Automodulator(16, latent_dim=4, widths=(6, 5, 4)), faces, replace(BASE, phases=phases), 144)
     run = watched(engine, lambda: (engine.parts["model"].size, engine.parts["model"].encoder.alpha_fade))
     assert run == [(s, (8, 1.) if s < 48 else (16, min(1., (s - 48) / 48))) for s in range(0, 144, 8)]
 
@@ -125,18 +125,18 @@ def test_each_phase_has_its_margin(faces, t): # one that is reached, then one th
 
 
 def test_a_run_leaves_the_average(faces):
-    recipe = replace(BASE, phases=(Phase(8, 40., 0., 8, 1e-2, 10.),), half_life=12.)
-    bank = Doubles(faces.images[..., ::2, ::2])
+    recipe = replace(BASE, phases=(Phase(8, 40., 0., 8, 1e-2, 10.),), ema_half_life=12.)
+    dataset = Doubles(faces.images[..., ::2, ::2])
     torch.manual_seed(0)
-    engine = train_automodulator.trainer(Automodulator(8, code=4, widths=(6, 5)), bank, recipe)
+    engine = train_automodulator.make_engine(Automodulator(8, latent_dim=4, widths=(6, 5)), dataset, recipe)
     net, average = engine.parts["model"], None
     for seen, weights in watched(engine, lambda: [p.detach().clone() for p in net.parameters()]):
         keep = min(.5 ** (8 / 12), 1 - 8 / (seen + 8))
         average = weights if average is None else [keep * a + (1 - keep) * w for a, w in zip(average, weights)]
-    best = train_automodulator.finished(engine, recipe, 0)
+    best = train_automodulator.finalize(engine, recipe, 0)
     assert alike(best.parameters(), average) and not alike(best.parameters(), net.parameters()) and not best.training
     assert any(k.endswith("_u") for k, _ in net.named_buffers()) and equal(best.buffers(), net.buffers()) # the vectors of spectral norm
-    again = train_automodulator.train(bank, recipe, 40, quiet=True, code=4, widths=(6, 5))
+    again = train_automodulator.train(dataset, recipe, 40, quiet=True, latent_dim=4, widths=(6, 5))
     assert equal(again.parameters(), best.parameters())
 
 
@@ -147,47 +147,47 @@ def epochs(order, n): return [torch.cat([order.next() for _ in range(order.per_e
 
 @pytest.mark.parametrize("n, batch", ((8, 4), (9, 4), (6, 6), (5, 8)))
 def test_every_epoch_is_whole_and_in_an_order_of_its_own(n, batch):
-    order = Order(n, batch, 3)
+    order = EpochSampler(n, batch, 3)
     seen = epochs(order, 6)
     assert order.epoch == 5 and all(len(set(e)) == len(e) == n // min(batch, n) * min(batch, n) for e in seen)
     assert len({tuple(e) for e in seen}) == 6 and set(sum(seen, [])) == set(range(n)) # whoever is left over is another one each time
-    assert epochs(Order(n, batch, 3), 6) == seen != epochs(Order(n, batch, 4), 6)
+    assert epochs(EpochSampler(n, batch, 3), 6) == seen != epochs(EpochSampler(n, batch, 4), 6)
 
 
-@pytest.mark.parametrize("reaches", (True, False))
-def test_decay_rate_and_shift_of_each_epoch(bank, judge, reaches):
-    told = []
-    recipe = replace(CIPHER, stages=(Stage(4, 2, .5), Stage(2, 0)), decay=.08, reaches=reaches, fall=.25, batch=4)
-    engine = new_engine(bank, recipe)
+@pytest.mark.parametrize("decay_reaches_target", (True, False))
+def test_decay_rate_and_shift_of_each_epoch(dataset, perceptual, decay_reaches_target):
+    encode_shift = []
+    recipe = replace(CIPHER, stages=(Stage(4, 2, .5), Stage(2, 0)), weight_decay=.08, decay_reaches_target=decay_reaches_target, lr_decay_fraction=.25, batch=4)
+    engine = new_engine(dataset, recipe)
     assert engine.total == 6 * 8
-    engine.parts["model"].net.shift.register_forward_hook(lambda m, i, o: told.append(o.detach().clone()))
+    engine.parts["model"].net.shift.register_forward_hook(lambda m, i, o: encode_shift.append(o.detach().clone()))
     run = watched(engine, lambda: [(g["weight_decay"], g["lr"]) for g in engine.parts["optimiser"].param_groups])
     for seen, groups in run:
         e = seen // 8 # two steps an epoch
-        decay = .08 * [0, .5, 1, 1, 1, 1][e] if reaches else .08 * [0, .5, .5, .5, 1, 1][e]
+        decay = .08 * [0, .5, 1, 1, 1, 1][e] if decay_reaches_target else .08 * [0, .5, .5, .5, 1, 1][e]
         slow = twentieth(seen / 48, .25)
         assert [v for g in groups for v in g] == pytest.approx([decay, 2e-3 * slow, decay, 5e-4 * slow])
     own = {id(p) for p in engine.parts["model"].net.shift.parameters()}
     assert [{id(p) in own for p in g["params"]} for g in engine.parts["optimiser"].param_groups] == [{False}, {True}]
     assert sum(len(g["params"]) for g in engine.parts["optimiser"].param_groups) == len([*engine.parts["model"].net.parameters()])
-    shifted = [len({tuple(row) for row in o.tolist()}) > 1 for o in told]
-    assert any(shifted[:8]) and not any(shifted[8:]) # the network is told of a shift in the first stage alone
+    shift_images = [len({tuple(row) for row in o.tolist()}) > 1 for o in encode_shift]
+    assert any(shift_images[:8]) and not any(shift_images[8:]) # the network is told of a shift in the first stage alone
 
 
-def test_optimiser_and_average_begin_anew_with_a_stage(bank, judge):
-    engine = new_engine(bank, replace(CIPHER, stages=(Stage(2, 2, .5), Stage(2, 0))))
-    optimiser, average, net = engine.parts["optimiser"], engine.parts["average"], engine.parts["model"].net
-    look = lambda: ({int(s["step"]) for s in optimiser.state.values()}, average.seen, equal(average.net.parameters(), net.parameters()), equal(average.net.buffers(), net.buffers()))
+def test_optimiser_and_average_begin_anew_with_a_stage(dataset, perceptual):
+    engine = new_engine(dataset, replace(CIPHER, stages=(Stage(2, 2, .5), Stage(2, 0))))
+    optimiser, average, net = engine.parts["optimiser"], engine.parts["ema"], engine.parts["model"].net
+    look = lambda: ({int(s["step"]) for s in optimiser.state.values()}, average.images_seen, equal(average.net.parameters(), net.parameters()), equal(average.net.buffers(), net.buffers()))
     assert [r for _, r in watched(engine, look)] == [({k}, 4 * k, k == 1, True) for k in (1, 2, 3, 4) * 2]
 
 
-def test_the_cipher_that_a_run_leaves(bank, judge):
-    engine = new_engine(bank, CIPHER, seed=1)
+def test_the_cipher_that_a_run_leaves(dataset, perceptual):
+    engine = new_engine(dataset, CIPHER, seed=1)
     engine.run(engine.total, quiet=True)
-    average, last = [p.clone() for p in engine.parts["average"].net.parameters()], [p.clone() for p in engine.parts["model"].net.parameters()]
-    model = train_deciphering.finished(engine, CIPHER, 1)
+    average, last = [p.clone() for p in engine.parts["ema"].net.parameters()], [p.clone() for p in engine.parts["model"].net.parameters()]
+    model = train_deciphering.finalize(engine, CIPHER, 1)
     assert equal(model.net.parameters(), average) and not alike(average, last) and not model.training
-    again = train_deciphering.train(bank, CIPHER, seed=1, quiet=True)
+    again = train_deciphering.train(dataset, CIPHER, seed=1, quiet=True)
     assert equal(again.state_dict().values(), model.state_dict().values())
 
 
@@ -198,19 +198,19 @@ def test_statistics_of_new_patterns_are_for_new_patterns():
     want, g = {}, rng(4)
     for of in ("new", "known"): # new patterns are drawn first
         patterns = model.new_patterns(9, g) if of == "new" else model.patterns()
-        net, sums = deepcopy(model.net).train(), [[] for _ in norms_of(model.net)]
-        for m, s in zip(norms_of(net), sums): m.register_forward_hook(lambda m, i, o, s=s: s.append(torch.stack([i[0].mean((0, 2, 3)), i[0].transpose(0, 1).flatten(1).var(1)])))
+        net, sums = deepcopy(model.net).train(), [[] for _ in batch_norms(model.net)]
+        for m, s in zip(batch_norms(net), sums): m.register_forward_hook(lambda m, i, o, s=s: s.append(torch.stack([i[0].mean((0, 2, 3)), i[0].transpose(0, 1).flatten(1).var(1)])))
         if of == "new": draw = g
         for _ in range(2): # twice each, in batches of all
             with torch.no_grad(): net(torch.randn(9, 3, 8, 8, generator=draw), patterns.masks(), torch.full((9, 1), 50.))
         want[of] = torch.cat([sum(s) / 2 for s in sums], 1)
-    deciphering.recalibrate(model, rng(4))
-    known = torch.stack([torch.cat([getattr(m, k) for m in norms_of(model.net)]) for k in ("running_mean", "running_var")])
-    assert torch.allclose(model.fresh, want["new"], **NEAR) and torch.allclose(known, want["known"], **NEAR) and not torch.allclose(model.fresh, known, rtol=.01)
+    deciphering.recompute_batch_norm(model, rng(4))
+    known = torch.stack([torch.cat([getattr(m, k) for m in batch_norms(model.net)]) for k in ("running_mean", "running_var")])
+    assert torch.allclose(model.new_pattern_statistics, want["new"], **NEAR) and torch.allclose(known, want["known"], **NEAR) and not torch.allclose(model.new_pattern_statistics, known, rtol=.01)
     few = model.new_patterns(4, rng(6))
     for of, own in want.items():
         net, at = deepcopy(model.net).eval(), 0
-        for m in norms_of(net):
+        for m in batch_norms(net):
             m.running_mean, m.running_var = own[:, at:at + m.num_features].clone()
             at += m.num_features
         with torch.no_grad(): picture = net(model.noise.expand(4, -1, -1, -1), few.masks(), torch.full((4, 1), 50.)).clamp(-1, 1)
@@ -223,7 +223,7 @@ def test_statistics_of_new_patterns_are_for_new_patterns():
 def test_new_patterns_are_never_old_ones(clusters):
     "Where there are so few patterns that the new ones must be all that are left."
     n, first = {1: (9, range(4)), 2: (5, (2, 3))}[clusters]
-    model = DecipheringAutoencoder(8, ((4, 1), (4, 1)), n, clusters, widths=(4, 4, 8), latent=4, neck=4)
+    model = DecipheringAutoencoder(8, ((4, 1), (4, 1)), n, clusters, widths=(4, 4, 8), latent_dim=4, bottleneck_channels=4)
     model.labels.fill_(clusters - 1)
     rows = lambda patterns: [tuple(int(a[i]) for a in patterns.active) for i in range(len(patterns))]
     for seed in range(8): assert sorted(rows(model.patterns()) + rows(model.new_patterns(4 * len(first) - n, rng(seed)))) == [(a, b) for a in first for b in range(4)]

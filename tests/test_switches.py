@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from genae import deciphering, train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
-from genae.datasets import Bank, toyfaces
+from genae.datasets import ImageDataset, toyfaces
 from genae.deciphering import DecipheringAutoencoder
 from genae.growing import Phase
 from genae.perceptual import Perceptual
@@ -26,7 +26,7 @@ from genae.perceptual import Perceptual
 NEAR = dict(rtol=1e-9, atol=1e-11) # two orders of summation in double precision
 
 
-class Doubles(Bank):
+class Doubles(ImageDataset):
     "Pictures in double precision; `asked` are the indices of the last batch."
     def batch(self, index, *a, **k):
         self.asked = index
@@ -57,27 +57,27 @@ def equal(a, b): return all(torch.equal(x, y) for x, y in zip(a, b, strict=True)
 # ---------------------------------------------------------------- the automodulator
 
 AUTO = {f.name for f in fields(train_automodulator.Recipe)}
-PAIRS = dict(shared=(2, 0), lambda_inv=2.) if "shared" in AUTO else dict(pose=1) # layers 2 to N are those of the mirror image as well
+PAIRS = dict(shared_layers=(2, 0), lambda_inv=2.) if "shared_layers" in AUTO else dict(pose=1) # layers 2 to N are those of the mirror image as well
 STILL = (Phase(16, 64., 0., batch=8, lr=0., margin=10.),) # a rate of 0: the gradients of a step are left, and the weights are those that it began with
 BASE = train_automodulator.Recipe(
-    phases=STILL, model={}, distance="L1", floor=.2, lambda_x=2., lambda_z=3., lambda_j=1.5, lambda_joint=0., lambda_real=0., ceiling=False, stable_x=1., mixed=.25, mixed_theta=.25,
-    pool=0, whole_blocks=False, hold_colours=False, stale_shapes=False, scrambled=False, average_by_step=False, decoder_learns_x=False, decoder_rate=1., betas=(0., .99), fall=0., half_life=1e4,
-    **{k: v for k, v in dict(norm_j=False, split_n=False, shared=(), lambda_inv=1., pairs_instead=False, flip=False, pose=0).items() if k in AUTO})
+    phases=STILL, model={}, distance="L1", scale_lo=.2, lambda_x=2., lambda_z=3., lambda_j=1.5, lambda_joint=0., lambda_real=0., clamp_above=False, stable_lambda_x=1., mixed_fraction=.25, mixed_fraction_theta=.25,
+    pool_size=0, crossover_between_resolutions=False, freeze_previous_to_rgb=False, keep_robust_grads=False, scrambled_growth=False, ema_per_step=False, decoder_learns_x=False, decoder_lr_factor=1., betas=(0., .99), lr_decay_fraction=0., ema_half_life=1e4,
+    **{k: v for k, v in dict(l2_norm_j=False, crossover_at_n=False, shared_layers=(), lambda_inv=1., pairs_replace_reconstruction=False, flip=False, pose=0).items() if k in AUTO})
 
 
 def walked(faces, recipe, steps=1, t=0., dull=False):
     "Steps of a small model in evaluation mode, so that its networks are functions of their weights, and what was drawn and shown in each."
     torch.manual_seed(0)
-    net = Automodulator(16, code=4, widths=(6, 5, 4), depth=(1, 2))
-    for p in net.decoder.to_picture.parameters() if dull else (): p.data.mul_(.01) # made-up pictures are nearly grey, and their codes near to each other
-    engine = train_automodulator.trainer(net, faces, recipe, seed=1)
+    net = Automodulator(16, latent_dim=4, widths=(6, 5, 4), depth=(1, 2))
+    for p in net.decoder.to_rgb.parameters() if dull else (): p.data.mul_(.01) # generated pictures are nearly grey, and their codes near to each other
+    engine = train_automodulator.make_engine(net, faces, recipe, seed=1)
     net.eval()
     if "styles_optimiser" in engine.parts: engine.parts["styles_optimiser"].param_groups[0]["lr"] = recipe.phases[0].lr # else its own
-    run = SimpleNamespace(engine=engine, net=net, draws=[], shown=[], terms=[], grads=[], average=engine.parts["average"], distance=engine.parts.get("distance"))
+    run = SimpleNamespace(engine=engine, net=net, draws=[], shown=[], terms=[], grads=[], average=engine.parts["ema"], distance=engine.parts.get("distance"))
     run.phi, run.theta = ([*part.parameters()] for part in (net.encoder, net.decoder))
-    draw, loss = train_automodulator.draw_codes, train_automodulator.encoder_loss
+    latents, loss = train_automodulator.sample_latents, train_automodulator.encoder_loss
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_automodulator, "draw_codes", lambda *a, **k: run.draws.append(draw(*a, **k)) or run.draws[-1])
+        patch.setattr(train_automodulator, "sample_latents", lambda *a, **k: run.draws.append(latents(*a, **k)) or run.draws[-1])
         patch.setattr(train_automodulator, "encoder_loss", lambda e, d, x, fake, *a, **k: run.shown.append((x, fake)) or loss(e, d, x, fake, *a, **k))
         for s in range(steps):
             run.terms.append(engine.step(t[s] if isinstance(t, (list, tuple)) else t)[1])
@@ -90,26 +90,26 @@ def kl(z): # of a normal distribution for each number, to the standard one
 
 
 def painted(decoder, styles): # layer by layer, one code for each
-    canvas, seen = decoder.start(len(styles[0])), {}
-    for i, z in enumerate(styles, 1): seen[decoder.places[i - 1]] = canvas = decoder.run(canvas, z, i, i)
-    x = decoder.to_picture[str(decoder.size)](canvas)
+    canvas, seen = decoder.initial_canvas(len(styles[0])), {}
+    for i, z in enumerate(styles, 1): seen[decoder.layer_resolutions[i - 1]] = canvas = decoder.run(canvas, z, i, i)
+    x = decoder.to_rgb[str(decoder.size)](canvas)
     if decoder.alpha_fade == 1: return x
-    old = decoder.to_picture[str(decoder.size // 2)](seen[decoder.size // 2]).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    old = decoder.to_rgb[str(decoder.size // 2)](seen[decoder.size // 2]).repeat_interleave(2, 2).repeat_interleave(2, 3)
     return decoder.alpha_fade * x + (1 - decoder.alpha_fade) * old
 
 
-def made_up(decoder, draw): # plain pictures, mixtures, and the mixtures' canvas after layer j
-    N, plain = decoder.n, len(draw.z) - len(draw.z_b)
-    z, z_a = draw.z[:plain], draw.z[plain:]
-    canvas = decoder.start(len(z_a))
-    for i in range(1, draw.j + 1): canvas = decoder.run(canvas, z_a, i, i)
-    return painted(decoder, [z] * N), painted(decoder, [z_a] * draw.j + [draw.z_b] * (N - draw.j)), canvas
+def generated(decoder, latents): # plain pictures, mixtures, and the mixtures' canvas after layer j
+    N, plain = decoder.n, len(latents.z) - len(latents.z_b)
+    z, z_a = latents.z[:plain], latents.z[plain:]
+    canvas = decoder.initial_canvas(len(z_a))
+    for i in range(1, latents.crossover + 1): canvas = decoder.run(canvas, z_a, i, i)
+    return painted(decoder, [z] * N), painted(decoder, [z_a] * latents.crossover + [latents.z_b] * (N - latents.crossover)), canvas
 
 
 def charbonnier(run, recipe): # the robust loss where its shapes begin, at 1, in closed form
     def distance(x, x_hat):
-        latent = run.distance.scale_latent[str(x.shape[-1])]
-        c = recipe.floor + (1 - recipe.floor) * (1 + latent.exp() * (math.e - 1)).log()
+        latent_dim = run.distance.scale_latent[str(x.shape[-1])]
+        c = recipe.scale_lo + (1 - recipe.scale_lo) * (1 + latent_dim.exp() * (math.e - 1)).log()
         return (((((x - x_hat) / c) ** 2 + 1).sqrt() - 1 + c.log()).mean() + math.log(2 * math.e * k1(1.)))
     return distance
 
@@ -120,12 +120,12 @@ def phi_loss(run, recipe, shown=None):
     z, margin, N = encoder(x), recipe.phases[-1].margin, decoder.n
     distance = dict(L1=lambda a, b: (a - b).abs().mean(), L2=lambda a, b: ((a - b) ** 2).mean(), robust=charbonnier(run, recipe) if run.distance is not None else None)[recipe.distance]
     real = kl(z)
-    gap, half, pairs = real - kl(encoder(fake)), len(x) // 2, getattr(recipe, "shared", ()) or getattr(recipe, "pose", 0)
-    instead = pairs and getattr(recipe, "pairs_instead", False)
+    gap, half, pairs = real - kl(encoder(fake)), len(x) // 2, getattr(recipe, "shared_layers", ()) or getattr(recipe, "pose", 0)
+    instead = pairs and getattr(recipe, "pairs_replace_reconstruction", False)
     if instead: gap = gap - real + (real := (kl(z[:half]) + kl(z[half:])) / 2)
     loss = gap.clamp(min=-margin)
-    if recipe.ceiling: loss = loss.clamp(max=margin / 2)
-    weight = recipe.lambda_x * (recipe.stable_x if decoder.alpha_fade == 1 else 1)
+    if recipe.clamp_above: loss = loss.clamp(max=margin / 2)
+    weight = recipe.lambda_x * (recipe.stable_lambda_x if decoder.alpha_fade == 1 else 1)
     if not instead: loss = loss + weight * distance(x, painted(decoder, [z] * N))
     loss = loss + recipe.lambda_real * real
     if recipe.lambda_joint:
@@ -139,14 +139,14 @@ def phi_loss(run, recipe, shown=None):
     return loss
 
 
-def theta_loss(run, recipe, draw=None):
-    encoder, decoder, draw = run.net.encoder, run.net.decoder, draw or run.draws[-1]
-    plain, mixed, canvas = made_up(decoder, draw)
-    codes, again = encoder(torch.cat([plain, mixed])), decoder.start(len(mixed))
-    z, z_hat = draw.z[:len(plain)], codes[:len(plain)]
+def theta_loss(run, recipe, latents=None):
+    encoder, decoder, latents = run.net.encoder, run.net.decoder, latents or run.draws[-1]
+    plain, mixed, canvas = generated(decoder, latents)
+    codes, again = encoder(torch.cat([plain, mixed])), decoder.initial_canvas(len(mixed))
+    z, z_hat = latents.z[:len(plain)], codes[:len(plain)]
     loss = kl(codes) + recipe.lambda_z * sum(1 - F.cosine_similarity(a, b, 0) for a, b in zip(z, z_hat)) / len(z)
-    for i in range(1, draw.j + 1): again = decoder.run(again, codes[len(plain):], i, i)
-    if len(mixed): loss = loss + recipe.lambda_j * ((again - canvas).flatten(1).norm(dim=1).mean() if getattr(recipe, "norm_j", False) else ((again - canvas) ** 2).mean())
+    for i in range(1, latents.crossover + 1): again = decoder.run(again, codes[len(plain):], i, i)
+    if len(mixed): loss = loss + recipe.lambda_j * ((again - canvas).flatten(1).norm(dim=1).mean() if getattr(recipe, "l2_norm_j", False) else ((again - canvas) ** 2).mean())
     return loss
 
 
@@ -162,12 +162,12 @@ def textbook(run, recipe):
 
 NARROW = dict(phases=(replace(STILL[0], margin=.6),)) # the divergences differ by more than its half, and by less than the whole
 LOSSES = dict(none=({}, {}, ""), # switch: values, what they need to be seen, whose gradient they may change
-    lambda_x=(dict(lambda_x=7.), {}, "phi"), lambda_real=(dict(lambda_real=.7), {}, "phi"), lambda_joint=(dict(lambda_joint=.7), {}, "phi"), ceiling=(dict(ceiling=True), NARROW, "phi"),
-    stable_x=(dict(stable_x=1.5), {}, "phi"), distance=(dict(distance="robust"), {}, "phi"), L2=(dict(distance="L2"), {}, "phi"), floor=(dict(floor=.5), dict(distance="robust"), "phi"),
-    lambda_z=(dict(lambda_z=.5), {}, "theta"), lambda_j=(dict(lambda_j=6.), {}, "theta"), decoder_learns_x=(dict(decoder_learns_x=True), {}, "theta"), norm_j=(dict(norm_j=True), {}, "theta"),
-    mixed_theta=(dict(mixed_theta=.5), {}, "theta"), mixed=(dict(mixed=.5), {}, "both"), pairs=(PAIRS, {}, "both"), lambda_inv=(dict(lambda_inv=5.), PAIRS, "phi"), pairs_instead=(dict(pairs_instead=True), PAIRS, "phi"))
-ALIAS = dict(L2="distance", pairs="shared" if "shared" in AUTO else "pose")
-if "shared" not in AUTO: LOSSES = {k: v for k, v in LOSSES.items() if k not in ("L2", "norm_j", "lambda_inv", "pairs_instead")} # of a later recipe
+    lambda_x=(dict(lambda_x=7.), {}, "phi"), lambda_real=(dict(lambda_real=.7), {}, "phi"), lambda_joint=(dict(lambda_joint=.7), {}, "phi"), clamp_above=(dict(clamp_above=True), NARROW, "phi"),
+    stable_lambda_x=(dict(stable_lambda_x=1.5), {}, "phi"), distance=(dict(distance="robust"), {}, "phi"), L2=(dict(distance="L2"), {}, "phi"), scale_lo=(dict(scale_lo=.5), dict(distance="robust"), "phi"),
+    lambda_z=(dict(lambda_z=.5), {}, "theta"), lambda_j=(dict(lambda_j=6.), {}, "theta"), decoder_learns_x=(dict(decoder_learns_x=True), {}, "theta"), l2_norm_j=(dict(l2_norm_j=True), {}, "theta"),
+    mixed_fraction_theta=(dict(mixed_fraction_theta=.5), {}, "theta"), mixed_fraction=(dict(mixed_fraction=.5), {}, "both"), pairs=(PAIRS, {}, "both"), lambda_inv=(dict(lambda_inv=5.), PAIRS, "phi"), pairs_replace_reconstruction=(dict(pairs_replace_reconstruction=True), PAIRS, "phi"))
+ALIAS = dict(L2="distance", pairs="shared_layers" if "shared_layers" in AUTO else "pose")
+if "shared_layers" not in AUTO: LOSSES = {k: v for k, v in LOSSES.items() if k not in ("L2", "l2_norm_j", "lambda_inv", "pairs_replace_reconstruction")} # of a later recipe
 
 
 @pytest.mark.parametrize("switch", LOSSES)
@@ -176,17 +176,17 @@ def test_a_loss(faces, switch):
     off = replace(BASE, **needs)
     on = replace(off, **values)
     was, now = once(repr(needs), lambda: walked(faces, off)), walked(faces, on)
-    if switch == "floor": # where the scales lie at it
+    if switch == "scale_lo": # where the scales lie at it
         for run in (was, now):
             with torch.no_grad(): run.distance.scale_latent["16"].fill_(-60.)
         assert torch.allclose(now.distance.scale(16), torch.full((3, 16, 16), .5), **NEAR) and torch.allclose(was.distance.scale(16), torch.full((3, 16, 16), .2), **NEAR)
         with torch.no_grad(): assert torch.allclose(now.distance(now.shown[0][0], now.shown[0][0] * .5), charbonnier(now, on)(now.shown[0][0], now.shown[0][0] * .5), **NEAR)
         return
     for got, want, net in zip(now.grads[-1], textbook(now, on), ("phi", "theta")): assert alike(got, want), f"{switch}: the gradient of {net}"
-    if switch == "ceiling": assert .3 < now.terms[0]["kl_real"] - now.terms[0]["kl_fake"] < .6
+    if switch == "clamp_above": assert .3 < now.terms[0]["kl_real"] - now.terms[0]["kl_fake"] < .6
     if switch == "pairs": assert equal([now.shown[-1][0][:4].flip(-1)], [now.shown[-1][0][4:]])
-    if switch == "mixed": assert len(was.draws[0].z_b) == 2 and len(now.draws[0].z_b) == 4 == 2 * len(now.draws[1].z_b)
-    if switch == "mixed_theta": assert len(was.draws[1].z_b) == 2 and len(now.draws[1].z_b) == 4 == 2 * len(now.draws[0].z_b)
+    if switch == "mixed_fraction": assert len(was.draws[0].z_b) == 2 and len(now.draws[0].z_b) == 4 == 2 * len(now.draws[1].z_b)
+    if switch == "mixed_fraction_theta": assert len(was.draws[1].z_b) == 2 and len(now.draws[1].z_b) == 4 == 2 * len(now.draws[0].z_b)
     if switch == "distance": # its shapes and scales are trained by the same loss
         assert alike([p.grad for p in now.distance.scale_latent.values() if p.grad is not None], slopes(phi_loss(now, on), [now.distance.scale_latent["16"]]))
     if switch == "none": return
@@ -196,15 +196,15 @@ def test_a_loss(faces, switch):
 
 
 def test_whole_blocks(faces): # layers at 4, 8, 8, 16, 16 pixels
-    def places(recipe): return {d.j for d in walked(faces, recipe, 8).draws}
+    def places(recipe): return {d.crossover for d in walked(faces, recipe, 8).draws}
     inner = places(BASE)
-    assert {2, 4} & inner and inner <= {1, 2, 3, 4} and places(replace(BASE, whole_blocks=True)) == {1, 3}
-    if "split_n" in AUTO: assert 5 in places(replace(BASE, split_n=True))
+    assert {2, 4} & inner and inner <= {1, 2, 3, 4} and places(replace(BASE, crossover_between_resolutions=True)) == {1, 3}
+    if "crossover_at_n" in AUTO: assert 5 in places(replace(BASE, crossover_at_n=True))
 
 
 def test_stable_x_waits_until_a_resolution_is_faded_in(faces):
     phases = (Phase(8, 16., 0., 8, 0., 10.), Phase(16, 64., 64., 8, 0., 10.))
-    one, other = (walked(faces, replace(BASE, phases=phases, stable_x=s), t=.4) for s in (1., 1.5))
+    one, other = (walked(faces, replace(BASE, phases=phases, stable_lambda_x=s), t=.4) for s in (1., 1.5))
     assert other.net.encoder.alpha_fade < 1 and equal(one.grads[0][0], other.grads[0][0])
     assert alike(one.grads[0][0], textbook(one, replace(BASE, phases=phases))[0])
 
@@ -213,18 +213,18 @@ def test_hold_colours(faces):
     phases = (Phase(8, 16., 0., 8, 1e-2, 10.), Phase(16, 64., 64., 8, 1e-2, 10.))
     runs, moved = [], []
     for hold in (False, True):
-        run = walked(faces, replace(BASE, phases=phases, hold_colours=hold), t=.4)
+        run = walked(faces, replace(BASE, phases=phases, freeze_previous_to_rgb=hold), t=.4)
         torch.manual_seed(0)
-        before = Automodulator(16, code=4, widths=(6, 5, 4), depth=(1, 2)).state_dict()
+        before = Automodulator(16, latent_dim=4, widths=(6, 5, 4), depth=(1, 2)).state_dict()
         runs.append(run.net.state_dict())
         moved.append({k for k, v in runs[-1].items() if not torch.equal(v, before[k])})
-    held = {"decoder.to_picture.8.weight", "decoder.to_picture.8.bias"}
+    held = {"decoder.to_rgb.8.weight", "decoder.to_rgb.8.bias"}
     assert held <= moved[0] and moved[1] == moved[0] - held
     assert all(torch.equal(runs[0][k], runs[1][k]) for k in moved[1]) # and the rest of the step is the same
 
 
 def test_stale_shapes(faces):
-    off, on = (walked(faces, replace(BASE, distance="robust", stale_shapes=s), k) for s, k in ((False, 1), (True, 3)))
+    off, on = (walked(faces, replace(BASE, distance="robust", keep_robust_grads=s), k) for s, k in ((False, 1), (True, 3)))
     single = []
     for x, fake in on.shown: single.append(slopes(phi_loss(on, replace(BASE, distance="robust"), (x, fake)), [on.distance.scale_latent["16"]])[0])
     assert torch.allclose(on.distance.scale_latent["16"].grad, sum(single), **NEAR) # never zeroed
@@ -232,38 +232,38 @@ def test_stale_shapes(faces):
     assert torch.allclose(again.distance.scale_latent["16"].grad, single[-1], **NEAR) and torch.allclose(off.distance.scale_latent["16"].grad, single[0], **NEAR)
 
 
-@pytest.mark.parametrize("scrambled", (False, True))
-def test_scrambled(faces, scrambled):
+@pytest.mark.parametrize("scrambled_growth", (False, True))
+def test_scrambled(faces, scrambled_growth):
     phases = tuple(Phase(s, 16., 0., 8, 0., 10.) for s in (4, 8, 16))
     torch.manual_seed(0)
-    net = Automodulator(16, code=4, widths=(6, 5, 4), depth=(1, 2))
-    engine = train_automodulator.trainer(net, faces, replace(BASE, phases=phases, distance="robust", scrambled=scrambled))
+    net = Automodulator(16, latent_dim=4, widths=(6, 5, 4), depth=(1, 2))
+    engine = train_automodulator.make_engine(net, faces, replace(BASE, phases=phases, distance="robust", scrambled_growth=scrambled_growth))
     tables = engine.parts["distance"].scale_latent
     with torch.no_grad(): tables["4"].copy_(torch.arange(48.).view(3, 4, 4) / 48)
     engine.step(.1)
     engine.step(.4)
     old, new = tables["4"].tolist(), tables["8"].flatten().tolist()
     flat = [v for plane in old for row in plane for v in row]
-    want = [flat[k // 4] for k in range(192)] if scrambled else [old[c][y // 2][x // 2] for c in range(3) for y in range(8) for x in range(8)]
+    want = [flat[k // 4] for k in range(192)] if scrambled_growth else [old[c][y // 2][x // 2] for c in range(3) for y in range(8) for x in range(8)]
     assert new == want
 
 
 def test_pool(faces):
     phases = (Phase(8, 24., 0., 8, 0., 10.), Phase(16, 64., 16., 8, 0., 10.))
     t = [0., .1, .2, .3, .4, .6, .7, .8, .9, .95] # three steps at 8 px, two while 16 px are faded in, then five
-    run, without = (walked(faces, replace(BASE, phases=phases, pool=n, mixed=0.), 10, t) for n in (12, 0))
+    run, without = (walked(faces, replace(BASE, phases=phases, pool_size=n, mixed_fraction=0.), 10, t) for n in (12, 0))
     def key(x): return [round(v, 9) for v in x.flatten(1)[:, ::7].sum(1).tolist()]
     made, seen = [], []
-    for s, (draw, (_, fake)) in enumerate(zip(run.draws[::2], run.shown)):
+    for s, (latents, (_, fake)) in enumerate(zip(run.draws[::2], run.shown)):
         run.net.encoder.grow(8 if s < 3 else 16); run.net.decoder.grow(8 if s < 3 else 16, {3: fake_alpha(phases, .3), 4: fake_alpha(phases, .4)}.get(s, 1.))
-        with torch.no_grad(): made.append(key(made_up(run.net.decoder, draw)[0]))
+        with torch.no_grad(): made.append(key(generated(run.net.decoder, latents)[0]))
         seen.append(key(fake))
-    fresh, old = zip(*((sum(k in made[s] for k in ks), sum(k in sum(made[:s], []) for k in ks)) for s, ks in enumerate(seen)))
-    assert all(f + o == 8 for f, o in zip(fresh, old)) # whatever is shown was made
-    assert old[0] == 0 < old[1] + old[2] and old[3:6] == (0, 0, 0) and sum(old[6:]) > 4 and sum(fresh[7:]) > 4 # empty, filling; not while fading; emptied with the size; about half
-    later = sum(seen[5:], []) + key(run.engine.parts["pool"].pictures)
-    assert set(later) == set(sum(made[5:], [])) and len(run.engine.parts["pool"].pictures) == 12 # nothing is lost on the way
-    assert all(torch.allclose(torch.cat(made_up(without.net.decoder, d)[:2]), x, **NEAR) for d, (_, x) in zip(without.draws[10::2], without.shown[5:]))
+    new_pattern_statistics, old = zip(*((sum(k in made[s] for k in ks), sum(k in sum(made[:s], []) for k in ks)) for s, ks in enumerate(seen)))
+    assert all(f + o == 8 for f, o in zip(new_pattern_statistics, old)) # whatever is shown was made
+    assert old[0] == 0 < old[1] + old[2] and old[3:6] == (0, 0, 0) and sum(old[6:]) > 4 and sum(new_pattern_statistics[7:]) > 4 # empty, filling; not while fading; emptied with the size; about half
+    later = sum(seen[5:], []) + key(run.engine.parts["pool"].images)
+    assert set(later) == set(sum(made[5:], [])) and len(run.engine.parts["pool"].images) == 12 # nothing is lost on the way
+    assert all(torch.allclose(torch.cat(generated(without.net.decoder, d)[:2]), x, **NEAR) for d, (_, x) in zip(without.draws[10::2], without.shown[5:]))
 
 
 def fake_alpha(phases, t): return (t * sum(p.images for p in phases) - phases[0].images) / phases[1].fade
@@ -279,8 +279,8 @@ def adam(p, grads, rates, betas):
 
 
 MOVING = replace(BASE, phases=(replace(STILL[0], lr=1e-3),))
-STEPS = dict(betas=(dict(betas=(.5, .9)), (0., .99), 1., (1., 1., 1.)), decoder_rate=(dict(decoder_rate=4.), (0., .99), 4., (1., 1., 1.)),
-             fall=(dict(fall=.5), (0., .99), 1., (1., 1 - .95 * .5, .05)), none=({}, (0., .99), 1., (1., 1., 1.)))
+STEPS = dict(betas=(dict(betas=(.5, .9)), (0., .99), 1., (1., 1., 1.)), decoder_lr_factor=(dict(decoder_lr_factor=4.), (0., .99), 4., (1., 1., 1.)),
+             lr_decay_fraction=(dict(lr_decay_fraction=.5), (0., .99), 1., (1., 1 - .95 * .5, .05)), none=({}, (0., .99), 1., (1., 1., 1.)))
 
 
 @pytest.mark.parametrize("switch", STEPS)
@@ -288,7 +288,7 @@ def test_a_step_of_adam(faces, switch):
     values, betas, rate, falls = STEPS[switch]
     betas = values.get("betas", betas)
     torch.manual_seed(0)
-    before = Automodulator(16, code=4, widths=(6, 5, 4), depth=(1, 2))
+    before = Automodulator(16, latent_dim=4, widths=(6, 5, 4), depth=(1, 2))
     run = walked(faces, replace(MOVING, **values), 3, [0., .75, 1.])
     for part, (ps, start, factor) in enumerate(((run.phi, before.encoder.parameters(), 1.), (run.theta, before.decoder.parameters(), rate))):
         for k, (p, p0) in enumerate(zip(ps, start)):
@@ -298,7 +298,7 @@ def test_a_step_of_adam(faces, switch):
 
 def test_half_life(faces):
     for half_life in (20., 1e4):
-        run, averages = walked(faces, replace(MOVING, half_life=half_life)), []
+        run, averages = walked(faces, replace(MOVING, ema_half_life=half_life)), []
         torch.manual_seed(0)
         want, seen = [p.detach().clone() for p in run.theta], 8
         assert equal(run.average.net.decoder.parameters(), want) # after its first step the average is the model
@@ -312,8 +312,8 @@ def test_half_life(faces):
 
 def test_average_by_step(faces):
     for batch in (4, 8): # whatever the batch; late in a run, where no warm-up matters
-        run = walked(faces, replace(MOVING, average_by_step=True, phases=(replace(STILL[0], lr=1e-2, batch=batch),)))
-        run.average.seen, was = 10 ** 9, [p.clone() for p in run.average.net.decoder.parameters()]
+        run = walked(faces, replace(MOVING, ema_per_step=True, phases=(replace(STILL[0], lr=1e-2, batch=batch),)))
+        run.average.images_seen, was = 10 ** 9, [p.clone() for p in run.average.net.decoder.parameters()]
         run.engine.step(0.)
         assert alike(run.average.net.decoder.parameters(), [.999 * w + .001 * p.detach() for w, p in zip(was, run.theta)])
 
@@ -332,68 +332,68 @@ def test_flip(faces):
 
 
 def test_every_switch_of_the_automodulator_has_a_row():
-    rows = {ALIAS.get(k, k) for k in LOSSES} - {"none"} | set(STEPS) - {"none"} | {"whole_blocks", "hold_colours", "stale_shapes", "scrambled", "pool", "half_life", "average_by_step"}
-    rows |= {"split_n", "flip"} & AUTO
+    rows = {ALIAS.get(k, k) for k in LOSSES} - {"none"} | set(STEPS) - {"none"} | {"crossover_between_resolutions", "freeze_previous_to_rgb", "keep_robust_grads", "scrambled_growth", "pool_size", "ema_half_life", "ema_per_step"}
+    rows |= {"crossover_at_n", "flip"} & AUTO
     assert AUTO - rows == {"phases", "model"} # of tests/test_schedules.py
 
 
 # ---------------------------------------------------------------- deciphering
 
-def stub(smallest=8, seed=5):
+def stub(min_size=8, seed=5):
     "Stands in for a judge whose weights must be fetched."
     g = rng(seed)
     stages = [nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 5, 3, 1, 1)]
     with torch.no_grad():
         for p in [p for s in stages for p in s.parameters()]: p.copy_(torch.randn(p.shape, generator=g) * .3)
-    return Perceptual(stages, [torch.linspace(.1, 1, 4), torch.linspace(1, .1, 5)], "a stub", smallest=smallest).double()
+    return Perceptual(stages, [torch.linspace(.1, 1, 4), torch.linspace(1, .1, 5)], "a stub", min_size=min_size).double()
 
 
-def judged(x, y, judge): # the distance of two pictures, place by place (eq. 21.2)
+def judged(x, y, perceptual): # the distance of two pictures, place by place (eq. 21.2)
     total = 0.
-    for i, (stage, a, b) in enumerate(zip(judge.stages, *(features(p, judge) for p in (x, y)))):
+    for i, (stage, a, b) in enumerate(zip(perceptual.stages, *(features(p, perceptual) for p in (x, y)))):
         a, b = (f / (f.square().sum(0, keepdim=True) + 1e-10).sqrt() for f in (a, b))
-        total = total + (getattr(judge, f"weight{i}")[0] * (a - b) ** 2).sum(0).mean()
+        total = total + (getattr(perceptual, f"weight{i}")[0] * (a - b) ** 2).sum(0).mean()
     return total
 
 
-def features(p, judge):
-    f, out = F.interpolate(p[None], size=max(p.shape[-1], judge.smallest), mode="bilinear", align_corners=False), []
-    for stage in judge.stages: out.append(f := stage(f))
+def features(p, perceptual):
+    f, out = F.interpolate(p[None], size=max(p.shape[-1], perceptual.min_size), mode="bilinear", align_corners=False), []
+    for stage in perceptual.stages: out.append(f := stage(f))
     return [f[0] for f in out]
 
 
-SMALL = dict(widths=(8, 8, 16), latent=4, neck=4)
-CIPHER = train_deciphering.Recipe(layers=((8, 2), (8, 3)), model=SMALL, stages=(train_deciphering.Stage(2, 2, .5), train_deciphering.Stage(2, 0)), batch=4, lr=2e-3, shift_lr=5e-4, decay=.3, reaches=True, mirror=False,
-                            distance="stub", enlarge=16, lambda_pixels=0., fall=0., average=.9, library=False)
+SMALL = dict(widths=(8, 8, 16), latent_dim=4, bottleneck_channels=4)
+CIPHER = train_deciphering.Recipe(layers=((8, 2), (8, 3)), model=SMALL, stages=(train_deciphering.Stage(2, 2, .5), train_deciphering.Stage(2, 0)), batch=4, lr=2e-3, shift_lr=5e-4, weight_decay=.3, decay_reaches_target=True, mirror=False,
+                            distance="stub", distance_min_size=16, lambda_pixels=0., lr_decay_fraction=0., ema_decay=.9, library_ema=False)
 
 
 @pytest.fixture
-def judges(monkeypatch):
+def perceptuals(monkeypatch):
     "Distances by name, none of which is fetched; what was asked for."
     asked = []
-    def lpips(net, smallest): return asked.append((net, smallest)) or stub(smallest, dict(alex=5, vgg=6)[net])
+    def lpips(net, min_size): return asked.append((net, min_size)) or stub(min_size, dict(alex=5, vgg=6)[net])
     monkeypatch.setattr(train_deciphering, "lpips", lpips)
     monkeypatch.setattr(train_deciphering, "small_perceptual", lambda: asked.append("small") or stub(8, 7))
     return asked
 
 
 @pytest.fixture(scope="module")
-def bank(): return Doubles(toyfaces(9, size=8, seed=4).images)
+def dataset(): return Doubles(toyfaces(9, size=8, seed=4).images)
 
 
-def new_engine(bank, recipe, pictures=None, seed=0):
-    "A new cipher for a bank, and the engine that trains it."
-    return train_deciphering.trainer(train_deciphering.new_model(bank, recipe, seed), bank, recipe, pictures, seed)
+def new_engine(dataset, recipe, total_images=None, seed=0):
+    "A new cipher for a data set, and the engine that trains it."
+    return train_deciphering.make_engine(train_deciphering.new_model(dataset, recipe, seed), dataset, recipe, total_images, seed)
 
 
-def ran(bank, recipe, pictures=None, seed=2):
+def ran(dataset, recipe, total_images=None, seed=2):
     "The engine of a run that is over."
-    engine = new_engine(bank, recipe, pictures, seed)
+    engine = new_engine(dataset, recipe, total_images, seed)
     engine.model0 = deepcopy(engine.parts["model"])
     engine.asked = []
     def step(t, inner=engine.step):
         n, terms = inner(t)
-        engine.asked.append(bank.asked)
+        engine.asked.append(dataset.asked)
         return n, terms
     engine.step = step
     engine.run(engine.total, quiet=True, note_every=1)
@@ -408,8 +408,8 @@ def moved(p, right): # a picture to the right, by loops; what is missing is refl
     return out
 
 
-def heard(s, reach): # the shift as the fingers of 64 clocks, sines and then cosines
-    r = 50 + 50 * s / reach if reach else 50.
+def heard(s, max_shift): # the shift as the fingers of 64 clocks, sines and then cosines
+    r = 50 + 50 * s / max_shift if max_shift else 50.
     angles = [r * 10_000 ** (-k / 63) for k in range(64)]
     return torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
 
@@ -418,16 +418,16 @@ def deciphered(net, noise, rows, words):
     f = noise
     for stage, row in zip(net.encoder, rows): f = stage(f) * row[:, :, None, None]
     z = torch.cat([net.to_latent(net.encoder[-1](f).flatten(1)), net.shift(words)], 1)
-    return net.decoder(net.begin(net.from_latent(z).view(len(z), *net.start)))
+    return net.decoder(net.input_norm(net.from_latent(z).view(len(z), *net.latent_grid)))
 
 
-def textbook_run(engine, bank, recipe, judge, steps, seed=2):
+def textbook_run(engine, dataset, recipe, perceptual, steps, seed=2):
     "The run once more, as one would write it: weights, averaged weights, losses."
     model, g = engine.model0, rng(seed)
     net = model.net.train()
-    table, pixels = model.patterns(), bank.images.double() / 127.5 - 1
-    B = min(recipe.batch, len(bank))
-    per_epoch, whole = len(bank) // B, sum(s.epochs for s in recipe.stages)
+    table, pixels = model.patterns(), dataset.images.double() / 127.5 - 1
+    B = min(recipe.batch, len(dataset))
+    per_epoch, whole = len(dataset) // B, sum(s.epochs for s in recipe.stages)
     epochs, average, losses, stage_was = steps / per_epoch, None, [], None
     for step in range(steps):
         epoch, starts = step // per_epoch, [sum(s.epochs for s in recipe.stages[:k]) / whole * epochs for k in range(len(recipe.stages))]
@@ -435,8 +435,8 @@ def textbook_run(engine, bank, recipe, judge, steps, seed=2):
         if stage != stage_was: moments, average, taken, stage_was = {}, None, 0, stage
         own = recipe.stages[stage]
         rise, e = own.warmup * own.epochs / whole * epochs, int(step / per_epoch - starts[stage] + 1e-9)
-        decay = recipe.decay if not rise else recipe.decay * min(1., (e if recipe.reaches else min(e, math.ceil(rise) - 1)) / rise)
-        slow = 1 - .95 * max(0., (step / steps - 1 + recipe.fall) / recipe.fall) if recipe.fall else 1.
+        decay = recipe.weight_decay if not rise else recipe.weight_decay * min(1., (e if recipe.decay_reaches_target else min(e, math.ceil(rise) - 1)) / rise)
+        slow = 1 - .95 * max(0., (step / steps - 1 + recipe.lr_decay_fraction) / recipe.lr_decay_fraction) if recipe.lr_decay_fraction else 1.
         i, turned = engine.asked[step].tolist(), recipe.mirror and epoch % 2 == 1
         shift = torch.randint(-own.shift, own.shift + 1, (B, 1), generator=g)[:, 0].tolist()
         noise, x, rows = torch.randn(B, 3, 8, 8, generator=g), [], [torch.zeros(B, n) for n, _ in recipe.layers]
@@ -446,7 +446,7 @@ def textbook_run(engine, bank, recipe, judge, steps, seed=2):
             for layer, active in enumerate(table.active):
                 for c in active[k].tolist(): rows[layer][b, recipe.layers[layer][0] - 1 - c if turned and layer == len(rows) - 1 else c] = 1.
         y = deciphered(net, noise, rows, torch.stack([heard(s, own.shift) for s in shift]))
-        loss = sum(judged(a, b, judge) for a, b in zip(x, y)) / B + recipe.lambda_pixels * ((torch.stack(x) - y) ** 2).mean()
+        loss = sum(judged(a, b, perceptual) for a, b in zip(x, y)) / B + recipe.lambda_pixels * ((torch.stack(x) - y) ** 2).mean()
         losses.append(loss.item())
         grads = dict(zip(names := dict(net.named_parameters()), torch.autograd.grad(loss, names.values())))
         taken += 1
@@ -456,54 +456,54 @@ def textbook_run(engine, bank, recipe, judge, steps, seed=2):
                 m, v = moments[k] = .9 * m + .1 * grads[k], .999 * v + .001 * grads[k] ** 2
                 lr = slow * (recipe.shift_lr if k.startswith("shift.") else recipe.lr)
                 p.sub_(lr * decay * p).sub_(lr * (m / (1 - .9 ** taken)) / ((v / (1 - .999 ** taken)).sqrt() + 1e-8))
-            keep = min(recipe.average, 1 - 1 / taken)
-            if recipe.library: keep = 0. if taken == 1 else 1. # of so short a run: a copy of the first step, until the eleventh
+            keep = min(recipe.ema_decay, 1 - 1 / taken)
+            if recipe.library_ema: keep = 0. if taken == 1 else 1. # of so short a run: a copy of the first step, until the eleventh
             average = [p.clone() if not keep else keep * a + (1 - keep) * p for a, p in zip(average or names.values(), names.values())]
     return [p.detach() for p in net.parameters()], average, losses
 
 
 def agree(engine, book): # Adam divides by roots of small squares
-    parts = (engine.parts["model"].net, book[0]), (engine.parts["average"].net, book[1])
+    parts = (engine.parts["model"].net, book[0]), (engine.parts["ema"].net, book[1])
     return all(torch.allclose(a, b, rtol=1e-6, atol=1e-7) for net, want in parts for a, b in zip(net.parameters(), want, strict=True))
 
 
 RUNS = dict( # switch: values, judge's seed and size
-    none=({}, {}), mirror=(dict(mirror=True), {}), reaches=(dict(reaches=False), {}), library=(dict(library=True), {}), lambda_pixels=(dict(lambda_pixels=3.), {}),
-    distance=(dict(distance="lpips-vgg"), dict(seed=6)), small=(dict(distance="toyfaces-small"), dict(seed=7, smallest=8)), enlarge=(dict(enlarge=24), dict(smallest=24)),
-    decay=(dict(decay=.9), {}), lr=(dict(lr=5e-3), {}), shift_lr=(dict(shift_lr=4e-3), {}), fall=(dict(fall=.8), {}), average=(dict(average=.3), {}), batch=(dict(batch=3), {}),
+    none=({}, {}), mirror=(dict(mirror=True), {}), decay_reaches_target=(dict(decay_reaches_target=False), {}), library_ema=(dict(library_ema=True), {}), lambda_pixels=(dict(lambda_pixels=3.), {}),
+    distance=(dict(distance="lpips-vgg"), dict(seed=6)), small=(dict(distance="toyfaces-small"), dict(seed=7, min_size=8)), distance_min_size=(dict(distance_min_size=24), dict(min_size=24)),
+    weight_decay=(dict(weight_decay=.9), {}), lr=(dict(lr=5e-3), {}), shift_lr=(dict(shift_lr=4e-3), {}), lr_decay_fraction=(dict(lr_decay_fraction=.8), {}), ema_decay=(dict(ema_decay=.3), {}), batch=(dict(batch=3), {}),
     layers=(dict(layers=((8, 1), (8, 5))), {}), model=(dict(model=SMALL | dict(clusters=4)), {}), stages=(dict(stages=(train_deciphering.Stage(1, 1), train_deciphering.Stage(2, 3, .9))), {}))
 
 
 @pytest.mark.parametrize("switch", RUNS)
-def test_a_run_of_the_cipher(bank, judges, switch):
-    values, judge = RUNS[switch]
+def test_a_run_of_the_cipher(dataset, perceptuals, switch):
+    values, perceptual = RUNS[switch]
     off = replace(CIPHER, distance="lpips-alex")
     on = replace(off, **values)
-    engine = ran(bank, on, 8 * on.batch)
-    book = textbook_run(engine, bank, on, stub(**dict(smallest=16) | judge), 8)
+    engine = ran(dataset, on, 8 * on.batch)
+    book = textbook_run(engine, dataset, on, stub(**dict(min_size=16) | perceptual), 8)
     assert engine.done == 8 and agree(engine, book)
-    assert switch == "none" or not agree(once("cipher", lambda: ran(bank, off, 32)), book)
-    assert judges[0] == dict(distance=("vgg", 16), small="small", enlarge=("alex", 24)).get(switch, ("alex", 16))
+    assert switch == "none" or not agree(once("cipher", lambda: ran(dataset, off, 32)), book)
+    assert perceptuals[0] == dict(distance=("vgg", 16), small="small", distance_min_size=("alex", 24)).get(switch, ("alex", 16))
 
 
 @pytest.mark.parametrize("name", train_deciphering.RECIPES)
-def test_a_recipe_of_the_cipher(bank, judges, name):
+def test_a_recipe_of_the_cipher(dataset, perceptuals, name):
     "Both stages of each recipe with all its switches, narrow and short."
     recipe = train_deciphering.RECIPES[name]
     clusters = dict(clusters=4) if "clusters" in recipe.model else {}
-    recipe = replace(recipe, layers=((8, 1), (8, 3)), model=SMALL | clusters, batch=4, enlarge=16)
-    engine = ran(bank, recipe, 8 * 4)
-    judge = stub(8, 7) if recipe.distance == "toyfaces-small" else stub(16)
-    assert agree(engine, textbook_run(engine, bank, recipe, judge, 8)) and engine.parts["order"].stage == 1
-    model = train_deciphering.finished(engine, recipe, 2)
+    recipe = replace(recipe, layers=((8, 1), (8, 3)), model=SMALL | clusters, batch=4, distance_min_size=16)
+    engine = ran(dataset, recipe, 8 * 4)
+    perceptual = stub(8, 7) if recipe.distance == "toyfaces-small" else stub(16)
+    assert agree(engine, textbook_run(engine, dataset, recipe, perceptual, 8)) and engine.parts["order"].stage == 1
+    model = train_deciphering.finalize(engine, recipe, 2)
     assert model.clusters == clusters.get("clusters", 1) and model.sample(3, rng(0)).isfinite().all()
 
 
 def test_clusters():
     dark, light = torch.zeros(5, 3, 8, 8, dtype=torch.uint8), torch.full((4, 3, 8, 8), 250, dtype=torch.uint8)
-    bank = Bank(torch.cat([dark, light]) + torch.randint(5, (9, 3, 8, 8), generator=rng(0)).to(torch.uint8))
+    dataset = ImageDataset(torch.cat([dark, light]) + torch.randint(5, (9, 3, 8, 8), generator=rng(0)).to(torch.uint8))
     settings = SMALL | dict(clusters=2)
-    engine = new_engine(bank, replace(CIPHER, distance="toyfaces-small", model=settings))
+    engine = new_engine(dataset, replace(CIPHER, distance="toyfaces-small", model=settings))
     model = engine.parts["model"]
     assert model.labels[:5].unique().numel() == model.labels[5:].unique().numel() == 1 and model.labels[0] != model.labels[8]
     for patterns, labels in ((model.patterns(), model.labels), (model.new_patterns(40, rng(1)), None)):
@@ -519,7 +519,7 @@ class OnGpu(torch.Tensor):
     is_cuda = True
 
 
-def test_bfloat16(bank):
+def test_bfloat16(dataset):
     torch.set_default_dtype(torch.float32)
     torch.manual_seed(0)
     model, kinds = DecipheringAutoencoder(8, CIPHER.layers, 9, **SMALL), []
@@ -527,31 +527,31 @@ def test_bfloat16(bank):
     sgd = torch.optim.SGD(model.net.parameters(), 0.)
     for kind in (OnGpu, torch.Tensor):
         for sixteen in (False, True):
-            x = bank.batch(torch.arange(4)).float().as_subclass(kind)
+            x = dataset.batch(torch.arange(4)).float().as_subclass(kind)
             train_deciphering.training_step(model, x, model.patterns(4).masks(), 1, stub().float(), replace(CIPHER, bfloat16=sixteen), sgd, rng(0))
     assert kinds == [torch.float32, torch.bfloat16, torch.float32, torch.float32] # on a GPU, where the recipe says so
     assert {k: r.bfloat16 for k, r in train_deciphering.RECIPES.items()} == {"paper": False, "reference": False, "class": True, "lpips": True}
 
 
 class OnCard:
-    "The tensor of a bank that says that it lies on a GPU."
+    "The tensor of a data set that says that it lies on a GPU."
     device = torch.device("cuda")
     def __init__(self, t): self.t = t
     def __getattr__(self, name): return getattr(self.t, name)
     def __len__(self): return len(self.t)
 
 
-def test_compiled(bank, judges, monkeypatch):
-    done, card = [], copy(bank)
-    card.images = OnCard(bank.images)
+def test_compiled(dataset, perceptuals, monkeypatch):
+    done, card = [], copy(dataset)
+    card.images = OnCard(dataset.images)
     monkeypatch.setattr(deciphering.CipherNet, "compile", lambda net: done.append("net"))
-    monkeypatch.setattr(torch, "compile", lambda f: done.append("judge") or f)
+    monkeypatch.setattr(torch, "compile", lambda f: done.append("perceptual") or f)
     for cls in (DecipheringAutoencoder, Perceptual): monkeypatch.setattr(cls, "to", lambda m, device: m)
     monkeypatch.setattr(train_deciphering, "rng", lambda seed, device="cpu": rng(seed))
     for compiled in (True, False):
         done.clear()
-        train_deciphering.trainer(DecipheringAutoencoder(8, CIPHER.layers, 9, **SMALL), card, replace(CIPHER, distance="lpips-alex", compiled=compiled))
-        assert done == (["net", "judge"] if compiled else [])
+        train_deciphering.make_engine(DecipheringAutoencoder(8, CIPHER.layers, 9, **SMALL), card, replace(CIPHER, distance="lpips-alex", compiled=compiled))
+        assert done == (["net", "perceptual"] if compiled else [])
     assert {k: r.compiled for k, r in train_deciphering.RECIPES.items()} == {"paper": False, "reference": False, "class": True, "lpips": True}
 
 

@@ -16,15 +16,15 @@ from genae.faces import FACTORS
 from genae.layers import Blur
 from genae.mixing import mix
 from genae.perceptual import small_perceptual
-from genae.reader import r2, reader
+from genae.reader import r2, load_reader
 
 HELD_OUT, N = 10_001, 32 # a seed that no run has used
 
 
 @lru_cache
 def faces(n, size=32, seed=HELD_OUT): # (pictures in [-1, 1], factors)
-    bank = toyfaces(n, size=size, seed=seed)
-    return bank.batch(torch.arange(n)), bank.factors
+    dataset = toyfaces(n, size=size, seed=seed)
+    return dataset.batch(torch.arange(n)), dataset.factors
 
 
 def automodulator(**norm):
@@ -55,13 +55,13 @@ def deciphered():
 
 
 def judged():
-    judge, x = small_perceptual(), faces(4)[0]
-    return dict(apart=judge(x[:1], x[1:2]), mirrored=judge(x[2:3], x[2:3].flip(-1)), shaded=judge(x[3:4], .8 * x[3:4] - .1))
+    perceptual, x = small_perceptual(), faces(4)[0]
+    return dict(apart=perceptual(x[:1], x[1:2]), mirrored=perceptual(x[2:3], x[2:3].flip(-1)), shaded=perceptual(x[3:4], .8 * x[3:4] - .1))
 
 
 def unread(size): # 1 - R2 of each factor
     x, factors = faces(256, size)
-    return dict(zip(FACTORS, (1 - r2(reader(size)(x), factors)).tolist()))
+    return dict(zip(FACTORS, (1 - r2(load_reader(size)(x), factors)).tolist()))
 
 
 MEASURES = dict(automodulator=modulated, norm=lambda: modulated(eps=.03, unbiased=True), deciphering=deciphered, perceptual=judged,

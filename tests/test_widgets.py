@@ -25,7 +25,7 @@ from PIL import Image
 from genae.automodulator import Automodulator
 from genae.core import rng, to_float, to_uint8
 from genae.mixing import mix
-from genae.widgets import FILE_LIMIT, MixState, StyleMixer, read_picture
+from genae.widgets import FILE_LIMIT, MixState, StyleMixer, read_upload
 
 PAGE = ROOT / "nbs" / "41_mixing_demo.ipynb"
 PATIENCE = 120 # seconds for anything in the browser: the machine may be busy
@@ -135,17 +135,17 @@ def turned():
     (encoded(noise(32, 32)[:, :, 0]), noise(32, 32)[:, :, [0, 0, 0]]),
     (encoded(Image.new("RGBA", (50, 50), (9, 9, 9, 0))), np.full((32, 32, 3), 255, "uint8"))], ids="exact wide high webp grey transparent".split())
 def test_pictures_are_read(content, want):
-    assert (to_uint8(read_picture(content, 32)).permute(1, 2, 0).numpy() == want).all()
+    assert (to_uint8(read_upload(content, 32)).permute(1, 2, 0).numpy() == want).all()
 
 
 def test_a_photograph_is_turned_upright():
     want = Image.fromarray(noise(40, 40)).rotate(-90).resize((32, 32), Image.Resampling.BICUBIC)
-    assert (to_uint8(read_picture(turned(), 32)).permute(1, 2, 0).numpy() == pixels(want)).all()
+    assert (to_uint8(read_upload(turned(), 32)).permute(1, 2, 0).numpy() == pixels(want)).all()
 
 
 def test_a_jpg_is_read():
     flat = Image.new("RGB", (90, 50), (200, 100, 50))
-    assert (read_picture(encoded(flat, "jpeg"), 16) - read_picture(encoded(flat), 16)).abs().max() < .05
+    assert (read_upload(encoded(flat, "jpeg"), 16) - read_upload(encoded(flat), 16)).abs().max() < .05
 
 
 @pytest.mark.parametrize("content, complaint", [
@@ -154,7 +154,7 @@ def test_a_jpg_is_read():
     (encoded(Image.new("1", (9_000, 9_000))), "too many pixels"), (encoded(Image.new("1", (15_000, 15_000))), "too many pixels"),
     (bytes(FILE_LIMIT + 1), "MB are too much")], ids=range(10))
 def test_bad_files_are_answered_in_one_line(content, complaint, recwarn):
-    with pytest.raises(ValueError, match=complaint) as e: read_picture(content, 32)
+    with pytest.raises(ValueError, match=complaint) as e: read_upload(content, 32)
     assert "\n" not in str(e.value) and not recwarn.list
 
 
@@ -163,7 +163,7 @@ def test_bad_files_are_answered_in_one_line(content, complaint, recwarn):
 def test_a_damaged_file_is_a_picture_or_one_line(kind, cut, at, byte):
     content = bytearray(encoded(noise(20, 20), kind))
     content[int(at * len(content))] = byte
-    try: assert read_picture(bytes(content[:int(cut * len(content)) + 1]), 16).shape == (3, 16, 16)
+    try: assert read_upload(bytes(content[:int(cut * len(content)) + 1]), 16).shape == (3, 16, 16)
     except ValueError as e: assert "\n" not in str(e)
 
 
@@ -198,7 +198,7 @@ def test_an_upload_is_added_and_chosen(mixer):
     put(shell, "a.png", encoded(noise(70, 90)))
     assert len(mixer.pictures) == before + 1 and shell.parts["upload"].value == ()
     assert all(shell.parts[scale].value == before and len(shell.parts[scale].options) == before + 1 for scale in ("coarse", "middle", "fine"))
-    assert torch.equal(mixer.codes[before], mixer.model.encode(read_picture(encoded(noise(70, 90)), mixer.model.size)[None]))
+    assert torch.equal(mixer.codes[before], mixer.model.encode(read_upload(encoded(noise(70, 90)), mixer.model.size)[None]))
     assert (displayed(shell) == pixels(mixer.render(MixState(before, before, before, mixer.first.cuts)))).all()
 
 
@@ -228,7 +228,7 @@ def test_without_a_browser(ci, outcome, monkeypatch):
 def twin():
     "The mixer of the page, made in this process by the page's own cells."
     names = {}
-    for cell in Notebook(PAGE).code:
+    for cell in Notebook(PAGE).latent_dim:
         if not directives(cell): exec(cell.source, names)
     return names["mixer"]
 
@@ -328,7 +328,7 @@ def test_the_page_shows_what_render_gives(page, report, tmp_path):
     assert shows(page, pixels(mixer.render(state)))
     content = encoded(noise(90, 150))
     choose(page, content)
-    added = mixer.add(read_picture(content, mixer.model.size))
+    added = mixer.add(read_upload(content, mixer.model.size))
     assert shows(page, pixels(mixer.render(MixState(added, added, added, state.cuts))))
     lower.focus()
     for _ in range(n): page.keyboard.press("ArrowLeft")
