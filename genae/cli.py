@@ -306,12 +306,12 @@ def prepare(
 ) -> tuple: # the engine, the data set to train on, and the held-out data set
     "Open the data, build the engine, and claim the folder."
     same_run(out, settings)
-    size, recipe, pictures, minutes, seed = (settings[k] for k in "size recipe pictures minutes seed".split())
+    size, recipe, total, minutes, seed = (settings[k] for k in "size recipe total_images minutes seed".split())
     training, held_out = open_data(data, size, seed)
     training = training.take(torch.arange(min(len(training), kind.most.get(recipe, len(training)))))
     settings["training_pictures"] = fingerprint(training.images)
     book, rules = kind.book, kind.book.RECIPES[recipe]
-    total = book.run_length(training, rules, pictures, minutes)
+    total = book.run_length(training, rules, total, minutes)
     engine = book.make_engine(book.new_model(training, rules, seed), training, rules, total, seed, out)
     engine.settings = settings
     engine.claim()
@@ -344,7 +344,7 @@ def run_and_report(
 ) -> None:
     "Begin a run, or go on with it, to its end and its report."
     model, data, recipe, minutes = (settings[k] for k in ("model", "data", "recipe", "minutes"))
-    positive(pictures=settings["total_images"], minutes=minutes)
+    positive(total_images=settings["total_images"], minutes=minutes)
     kind, seed = chosen_from(MODELS, model, "model"), whole(settings["seed"])
     rules = chosen_from(kind.book.RECIPES, recipe, "recipe")
     if (model, recipe) == ("deciphering", "class") and data != "toyfaces":

@@ -33,8 +33,8 @@ from genae import train_deciphering
 from genae.train_automodulator import RECIPES
 from genae.cli import MODELS
 phases = tuple(replace(p, batch=16) for p in RECIPES["class"].phases)
-RECIPES["tiny"] = replace(RECIPES["class"], phases=phases, distance="robust", model=dict(widths=(16, 16, 16), code=8))
-net, most = dict(widths=(8, 16, 32), latent=8, neck=8, clusters=4), MODELS["deciphering"].most
+RECIPES["tiny"] = replace(RECIPES["class"], phases=phases, distance="robust", model=dict(widths=(16, 16, 16), latent_dim=8))
+net, most = dict(widths=(8, 16, 32), latent_dim=8, bottleneck_channels=8, clusters=4), MODELS["deciphering"].most
 train_deciphering.RECIPES["tiny"] = replace(train_deciphering.RECIPES["class"], layers=((8, 1), (16, 4)), model=net, batch=16, mirror=True)
 most["tiny"] = 128
 sys.argv = sys.argv[1:]

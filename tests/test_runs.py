@@ -171,7 +171,7 @@ from dataclasses import replace
 from genae import train_automodulator
 from genae.datasets import toyfaces
 r = train_automodulator.RECIPES["class"]
-r = replace(r, phases=tuple(replace(p, batch=8) for p in r.phases), model=dict(widths=(4, 4), code=4))
+r = replace(r, phases=tuple(replace(p, batch=8) for p in r.phases), model=dict(widths=(4, 4), latent_dim=4))
 try: train_automodulator.train(toyfaces(32, 8, 1), r, 240, seed=int(sys.argv[1]), folder=sys.argv[2], quiet=True).save(sys.argv[2] + "/model.safetensors")
 except ValueError as e: sys.exit(str(e))
 """
@@ -205,8 +205,8 @@ def test_a_killed_process_holds_nothing(tmp_path):
 
 # ---- `train` from Python
 
-OTHERS = {"pictures is 64 there and 72 here": dict(total_images=72), "seed is 0 there and 1 here": dict(seed=1), "the training pictures are others": dict(dataset=toyfaces(32, 8, 2)),
-          "size is 8 there and 16 here": dict(dataset=toyfaces(32, 16, 1)), "recipe.fall": dict(recipe=lambda r: replace(r, lr_decay_fraction=.123)), "recipe is one of its own there and class here": dict(recipe="class"),
+OTHERS = {"total_images is 64 there and 72 here": dict(total_images=72), "seed is 0 there and 1 here": dict(seed=1), "the training pictures are others": dict(dataset=toyfaces(32, 8, 2)),
+          "size is 8 there and 16 here": dict(dataset=toyfaces(32, 16, 1)), "recipe.lr_decay_fraction": dict(recipe=lambda r: replace(r, lr_decay_fraction=.123)), "recipe is one of its own there and class here": dict(recipe="class"),
           "minutes is None there and 1 here": dict(minutes=1), "settings": dict(blur=False)}
 
 
@@ -316,13 +316,13 @@ def test_trees(case, weights):
     assert said in (refused(cls, path.with_name("x.safetensors")) or "a model"), refused(cls, path.with_name("x.safetensors"))
 
 
-@pytest.mark.parametrize("stage", ["missing", None, 3, (), (8,), ("x", 1.), (8, "x"), (3, 1.), (8, float("nan")), (8, 1., 2)], ids=str)
-def test_stages(stage, tmp_path):
+@pytest.mark.parametrize("growth", ["missing", None, 3, (), (8,), ("x", 1.), (8, "x"), (3, 1.), (8, float("nan")), (8, 1., 2)], ids=str)
+def test_growths(growth, tmp_path):
     automodulator_file(path := tmp_path / "w.safetensors")
     tree = load_state(path)
-    tree.pop("stage") if stage == "missing" else tree.update(stage=stage)
+    tree.pop("growth") if growth == "missing" else tree.update(growth=growth)
     save_state(path, tree)
-    if stage != (8,): assert refused(Automodulator, path)
+    if growth != (8,): assert refused(Automodulator, path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3", "null", '{"dict": 3}', '{"dict": [[1]]}', '{"tensor": "none"}', '{"tensor": []}', '{"value": {}}', '{"dict": [], "sha256": "0"}',
