@@ -16,7 +16,7 @@ from genae.engine import STOPS, checkpoints, fingerprint
 from genae.faces import draw_faces, random_factors
 from genae.files import load_state, bundled_weights
 from genae.cli import from_shell, open_data, open_model, plain_errors
-from genae.growing import scale_schedule, stage_at
+from genae.growing import scale_schedule, growth_at
 from genae.train_automodulator import CLASS_PHASES
 from house import ROOT
 
@@ -88,7 +88,7 @@ def others(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".png", ".jsonl")}
 
 
-def alpha(part): return stage_at(scale_schedule(CLASS_PHASES, 16), part * sum(p.images for p in scale_schedule(CLASS_PHASES, 16)))
+def alpha(part): return growth_at(scale_schedule(CLASS_PHASES, 16), part * sum(p.images for p in scale_schedule(CLASS_PHASES, 16)))
 
 
 @pytest.fixture(scope="module")
