@@ -10,6 +10,7 @@ from genae.automodulator import Automodulator, ImagePool
 from genae.core import rng
 from genae.data import toyfaces
 from genae.deciphering import DecipheringAutoencoder, Order
+from genae.decoder import StyleLayer
 from genae.mixing import interpolate
 
 SMALL = Automodulator(8, code=6, widths=(4, 4), depth=(1, 1)).eval()
@@ -65,6 +66,13 @@ def test_the_least_that_can_be_asked_for():
     assert SMALL.encode(edge).shape == (1, 6)
     for far in (edge.clamp(min=-1) * 1.0101, edge.clamp(max=1) * 1.0101):
         with pytest.raises(ValueError, match="pictures with values from"): SMALL.encode(far)
+
+
+def test_what_is_not_said():
+    bank = toyfaces(3, size=8, seed=1)
+    known = {p.numpy().tobytes() for p in bank.batch(torch.arange(3))}
+    assert {p.numpy().tobytes() for p in bank.sample(40, rng(0))} == known # not mirrored
+    assert not any("strength" in k for k, _ in StyleLayer(3, 4, 5, False).named_parameters()) # no noise
 
 
 def test_pairs_replace_nothing_where_nothing_is_shared():
