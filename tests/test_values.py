@@ -75,6 +75,13 @@ def test_what_is_not_said():
     assert not any("strength" in k for k, _ in StyleLayer(3, 4, 5, False).named_parameters()) # no noise
 
 
+@pytest.mark.parametrize("distance", automodulator.LAMBDA_X)
+def test_a_distance_brings_its_weight(distance):
+    bank, base = toyfaces(8, size=8, seed=1), replace(automodulator.RECIPES["class"], distance=distance, lambda_x=None)
+    def after(weight): return automodulator.train(bank, replace(base, lambda_x=weight), 32, quiet=True, code=4, widths=(4, 4)).encoder.last[0].bias
+    assert after(None).equal(after(dict(robust=2., L1=10., L2=10.)[distance])) and not after(None).equal(after(5.))
+
+
 def test_pairs_replace_nothing_where_nothing_is_shared():
     recipes = [replace(automodulator.RECIPES["class"], pairs_instead=True, shared=s) for s in ((), (2, 0))]
     engines = [automodulator.trainer(Automodulator(8, code=4, widths=(4, 4)), toyfaces(8, size=8, seed=1), r, 64) for r in recipes]
