@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from house import ROOT, notebooks
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN: # as in what a shell runs in the background: nothing that waits for Ctrl-C would end
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, usual in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
+    if signal.getsignal(number) == signal.SIG_IGN: signal.signal(number, usual) # as in the background, or under nohup: whoever waits for one would hang
 
 STRICT = ROOT / "tests" / "strict"
 LIMIT = 300 # seconds for one notebook, however slow the machine

@@ -471,6 +471,7 @@ def judge(nb, copy, results, name="after", limit=None, seed=0, lesson_only=False
 
 
 def main():
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler) # in the background; lessons press Ctrl-C
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--module", nargs="*", help="names of modules; all of them if not given")
     p.add_argument("--limit", type=int, help="mutants of a module, evenly over their kinds; all of them if not given")
