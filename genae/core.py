@@ -12,6 +12,7 @@ import json
 import os
 import random
 from pathlib import Path
+
 import torch
 from torch import Tensor
 

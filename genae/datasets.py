@@ -11,10 +11,12 @@ import json
 import os
 import warnings
 from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
+
 from .core import rng, to_float
 from .faces import FACTORS, draw_faces, random_factors
 from .files import printable, printable_path, read_tensors, write_atomically

@@ -10,6 +10,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .adain import AdaIN
 from .layers import (LARGE_WIDTHS, LEAK, PAPER_WIDTHS, Blur, EqualConv2d, LayerNoise, channels_at, fade,
                           upsample)

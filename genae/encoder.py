@@ -10,6 +10,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .layers import LEAK, PAPER_WIDTHS, channels_at, downsample, fade, resolutions, sn_conv
 
 # %% ../nbs/12_encoder.ipynb #db636bcb

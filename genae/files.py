@@ -13,6 +13,7 @@ import math
 import os
 from importlib.resources import files
 from pathlib import Path
+
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file

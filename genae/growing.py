@@ -9,7 +9,9 @@ __all__ = ['BATCHES', 'REFERENCE_PHASES', 'PAPER_PHASES', 'Phase', 'Growth', 'gr
 # %% ../nbs/14_growing.ipynb #0bbbec9f
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+
 from torch import Tensor, nn
+
 from .layers import downsample, fade, resolutions, upsample
 
 # %% ../nbs/14_growing.ipynb #8a58bdec

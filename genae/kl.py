@@ -8,6 +8,7 @@ __all__ = ['VAR_FLOOR', 'batch_moments', 'moments_to_normal', 'kl_to_normal', 'm
 
 # %% ../nbs/04_kl.ipynb #e6934e43
 import math
+
 import torch
 from torch import Tensor
 

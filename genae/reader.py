@@ -7,9 +7,11 @@ __all__ = ['FactorReader', 'pyramid', 'load_reader', 'read_factors', 'r2']
 
 # %% ../nbs/09_reader.ipynb #799d0a33
 from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
 from .faces import FACTORS
 from .files import bundled_weights, read_tensors
 
