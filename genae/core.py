@@ -117,8 +117,8 @@ def _png(image): # 96 colours: a third of the bytes, and the eye does not mind; 
     return data.getvalue()
 
 # %% ../nbs/00_core.ipynb #cde7b216
-COLOURS = dict(encoder="#0072B2", decoder="#D55E00", code="#009E73", picture="#CC79A7")
 # Okabe and Ito's palette, safe for colour-blind readers
+COLOURS = dict(encoder="#0072B2", decoder="#D55E00", code="#009E73", picture="#CC79A7")
 
 def lesson(
     name: str, # of the notebook, such as "04_kl"

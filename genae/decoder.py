@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .adain import AdaIN
-from .layers import (LARGE_WIDTHS, LEAK, PAPER_WIDTHS, Blur, EqualConv2d, LayerNoise, channels_at, fade,
-                          upsample)
+from .layers import LARGE_WIDTHS, LEAK, PAPER_WIDTHS, channels_at
+from .layers import Blur, EqualConv2d, LayerNoise, fade, upsample
 
 # %% ../nbs/13_decoder.ipynb #0856bd35
 class StyleLayer(nn.Module):
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
         canvas: str = "learned", # or "ones", as in the public code
         blur: bool = False, # after each doubling, as in the public code
         noise: int = 0, # first resolution with learned noise, 0 = none; 4 in the paper, 8 in the public code
-        extra: tuple = (), # (resolution, layers): more layers there (section 3.3; public code: two at 8)
+        extra: tuple = (), # (resolution, layers): more layers there (paper, section 3.3; its code, two at 8)
         **norm, # eps and unbiased of `AdaIN`; the public code's are 0 and True
     ):
         super().__init__()

@@ -54,7 +54,7 @@ def downsample_real(
     x: Tensor, # (B, C, S, S) pictures of full size
     growth: Growth,
 ) -> Tensor: # (B, C, r, r), r the stage's size
-    "Real pictures as a stage sees them: averaged down, faded in like the networks (eq. 14.4; section 3.1)."
+    "Real pictures as a stage sees them: averaged, faded in as networks are (eq. 14.4; paper, section 3.1)."
     size = growth.phase.size
     if x.shape[-1] < size:
         raise ValueError(f"pictures of {x.shape[-1]} pixels cannot be seen at {size}: "
@@ -64,7 +64,8 @@ def downsample_real(
     return fade(upsample(downsample(x)), x, growth.alpha_fade)
 
 # %% ../nbs/14_growing.ipynb #a1b3dd3e
-BATCHES = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 32, 256: 16, 512: 4, 1024: 1} # on one GPU, by size
+# on one GPU, by size (public code)
+BATCHES = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 32, 256: 16, 512: 4, 1024: 1}
 
 def _phases(end, *rows): # rows of (begins, size, lr, margin), thousands of pictures
     first = [(0, 4, 1e-3, 0.), (2400, 8, 5e-4, 0.), (4800, 16, 5e-4, .5), (7200, 32, 5e-4, .5)]

@@ -42,7 +42,7 @@ def moments_to_normal(
 def kl_to_normal(
     z: Tensor, # (B, d) codes of a batch
 ) -> Tensor: # scalar, nats per dimension; the divergence of all dimensions together is d times that
-    "KL of the batch's moments to N(0, I), a mean over dimensions, finite after a collapse (eq. 1; eq. 4.4)."
+    "KL of a batch's moments to N(0, I) per dimension, finite if codes collapse (paper, eqs. 1, 2; eq. 4.4)."
     return moments_to_normal(*batch_moments(z)).mean()
 
 # %% ../nbs/04_kl.ipynb #6834e9fd

@@ -103,7 +103,7 @@ class Blur(nn.Module):
 
 # %% ../nbs/10_layers.ipynb #d4adf29b
 class LayerNoise(nn.Module):
-    "Unit Gaussian noise for each pixel, its strength for each map learned from 0 (eq. 10.12; paper, sec. 4)."
+    "Gaussian noise for each pixel, its strength for each map learned from 0 (eq. 10.12; paper, section 4)."
     def __init__(
         self,
         channels: int,
