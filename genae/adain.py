@@ -28,8 +28,11 @@ def adain(
     "Give each map of each picture a new mean and standard deviation (eq. 11.2; paper, eq. 3)."
     (B, C, H, W), n = x.shape, x.shape[2] * x.shape[3]
     for name, t in dict(scale=scale, shift=shift).items():
-        if t.shape not in ((B, C), (B, C, 1, 1)): raise ValueError(f"{name} has shape {tuple(t.shape)}: one number for each map is needed, {(B, C)}")
-    if unbiased and n == 1: raise ValueError("a map of one pixel has no unbiased standard deviation: use unbiased=False")
+        if t.shape not in ((B, C), (B, C, 1, 1)):
+            raise ValueError(f"{name} has shape {tuple(t.shape)}: "
+                             f"one number for each map is needed, {(B, C)}")
+    if unbiased and n == 1:
+        raise ValueError("a map of one pixel has no unbiased standard deviation: use unbiased=False")
     if unbiased: scale, eps = scale * ((n - 1) / n) ** .5, eps * (n - 1) / n # eq. 11.7
     if B == 0: return x
     maps = x.reshape(1, B * C, H, W)

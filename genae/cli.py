@@ -101,7 +101,7 @@ def read_images(
     n: int = None, # of each folder at most so many, evenly spaced
 ) -> tuple: # (B, 3, size, size) floats in [-1, 1], and their names
     "Pictures of any size and format, as the upright central square of each."
-    from genae.files import _text
+    from genae.files import printable_path
     from genae.images import open_image
     pictures, names = [], []
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths or []):
@@ -109,11 +109,12 @@ def read_images(
             dataset = image_folder(path, size, n=n)
             pictures, names = pictures + [*dataset.images], names + dataset.report["names"]
             continue
-        if not path.exists(): raise ValueError(f"{_text(path)} does not exist")
+        if not path.exists(): raise ValueError(f"{printable_path(path)} does not exist")
         try:
             with open_image(path) as im: pictures.append(crop_square(im, size))
         except Exception as e:
-            raise ValueError(f"{_text(path)} cannot be read as a picture ({type(e).__name__}: {e})") from None
+            raise ValueError(f"{printable_path(path)} cannot be read as a picture "
+                             f"({type(e).__name__}: {e})") from None
         names.append(path.name)
     if not pictures: raise ValueError("no pictures: give one or more files, or a folder, with --images")
     return to_float(torch.stack(pictures)), names

@@ -12,6 +12,7 @@ import json
 import os
 import random
 from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -45,15 +46,19 @@ def check(
     got, # value of the equation; for how="monte-carlo" the samples, (N, ...)
     want, # the same value by another road
     how: str, # the second road, one of `HOWS`
-    tol: float = None, # largest allowed error (eq. 0.1); by default 1e-9 in double and 1e-5 in single precision; 5 standard errors for monte-carlo
+    tol: float = None, # largest error; by default 1e-9, in single precision 1e-5, for monte-carlo 5 (eq. 0.1)
 ) -> float: # the error, or |z| for monte-carlo
     "Assert that two independent computations of an equation agree, and write it in the ledger."
-    if how not in HOWS: raise ValueError(f"how={how!r} is not a road that check knows: choose one of {', '.join(HOWS)}")
+    if how not in HOWS:
+        raise ValueError(f"how={how!r} is not a road that check knows: choose one of {', '.join(HOWS)}")
     got, want = (torch.as_tensor(t).detach().cpu() for t in (got, want))
     chance = how == "monte-carlo"
     shape = got.shape[1:] if chance else got.shape
-    if shape != want.shape: raise ValueError(f"{label}: shapes {tuple(shape)} and {tuple(want.shape)} differ; check never broadcasts")
-    if tol is None: tol = 5. if chance else 1e-5 if torch.float32 in (got.dtype, want.dtype) else 1e-9
+    if shape != want.shape:
+        raise ValueError(f"{label}: shapes {tuple(shape)} and {tuple(want.shape)} differ; "
+                         "check never broadcasts")
+    exact = 1e-5 if torch.float32 in (got.dtype, want.dtype) else 1e-9
+    if tol is None: tol = 5. if chance else exact
     error = z_score(got, want) if chance else error_of(got.double(), want.double())
     assert error <= tol, f"{label} by {how}: error {error:.3g} exceeds {tol:.3g}"
     line = dict(label=label, notebook=LESSON[0], how=how, error=error, tol=tol)
@@ -103,7 +108,7 @@ def show(
     zoom = max(1, round(height / x.shape[-2]))
     x = x.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     image = Image.fromarray(make_grid(x, nrow=columns, padding=2, pad_value=255).permute(1, 2, 0).numpy())
-    image._repr_png_, image._repr_jpeg_ = lambda: _png(image), lambda: None # one small picture in a notebook, not two large ones
+    image._repr_png_, image._repr_jpeg_ = lambda: _png(image), lambda: None # one small picture, not two large
     return image
 
 def _png(image): # 96 colours: a third of the bytes, and the eye does not mind; a file that is saved keeps all
@@ -112,7 +117,8 @@ def _png(image): # 96 colours: a third of the bytes, and the eye does not mind; 
     return data.getvalue()
 
 # %% ../nbs/00_core.ipynb #cde7b216
-COLOURS = dict(encoder="#0072B2", decoder="#D55E00", code="#009E73", picture="#CC79A7") # Okabe and Ito's palette, safe for colour-blind readers
+# Okabe and Ito's palette, safe for colour-blind readers
+COLOURS = dict(encoder="#0072B2", decoder="#D55E00", code="#009E73", picture="#CC79A7")
 
 def lesson(
     name: str, # of the notebook, such as "04_kl"
@@ -124,8 +130,10 @@ def lesson(
     LEDGER.clear()
     random.seed(seed)
     torch.manual_seed(seed)
-    plt.rcParams.update({"figure.figsize": (6, 2.4), "figure.dpi": 80, "font.size": 9, "axes.spines.top": False,
-                         "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=[*COLOURS.values(), "#56B4E9", "#E69F00"])})
+    colours = [*COLOURS.values(), "#56B4E9", "#E69F00"]
+    plt.rcParams.update({"figure.figsize": (6, 2.4), "figure.dpi": 80, "font.size": 9,
+                         "axes.spines.top": False, "axes.spines.right": False,
+                         "axes.prop_cycle": plt.cycler(color=colours)})
 
 # %% ../nbs/00_core.ipynb #78d557d5
 NO_EQUATIONS = "No equation was checked here: examples are asserted in the cells above."

@@ -11,13 +11,15 @@ import json
 import os
 import warnings
 from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
+
 from .core import rng, to_float
 from .faces import FACTORS, draw_faces, random_factors
-from .files import _plain, _tensors_of, _text, write_atomically
+from .files import printable, printable_path, read_tensors, write_atomically
 from .images import KINDS, PIXELS, _is_picture, open_image, crop_square
 
 # %% ../nbs/08_datasets.ipynb #aa830917
@@ -30,8 +32,8 @@ class ImageDataset:
         report: dict = None, # how it was made
     ):
         shape = tuple(images.shape)
-        fits = images.dtype == torch.uint8 and len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3]
-        if not fits or not len(images):
+        square = len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3]
+        if images.dtype != torch.uint8 or not square or not len(images):
             raise ValueError("a data set holds uint8 pictures (N, 1 or 3, S, S), at least one, "
                              f"not {images.dtype} {shape}")
         if factors is not None and (factors.shape[1:] != (len(FACTORS),) or not factors.is_floating_point()):
@@ -43,7 +45,7 @@ class ImageDataset:
         self.images, self.factors, self.labels, self.report = images, factors, labels, report or {}
     def __len__(self): return len(self.images)
     def __repr__(self):
-        return f"ImageDataset of {len(self):,} pictures {tuple(self.images.shape[1:])} on {self.images.device}"
+        return f"ImageDataset of {len(self):,} pictures {tuple(self.images[0].shape)} on {self.images.device}"
     @property
     def size(self): return self.images.shape[-1]
 
@@ -131,14 +133,15 @@ def load(cls: ImageDataset,
     device = "cpu",
 ) -> ImageDataset:
     "Read a data set that was saved."
-    tensors, note = _tensors_of(path, device)
+    tensors, note = read_tensors(path, device)
     try:
         report = json.loads(note["dataset"])
         if odd := [k for k, kind in _REPORT.items() if not isinstance(report.get(k, kind()), kind)]:
             raise ValueError(f"odd {odd} in its report")
         return ImageDataset(**tensors, report=report)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as e:
-        raise ValueError(f"{_text(path)} holds no data set ({type(e).__name__}: {_plain(e)[:200]}): "
+        raise ValueError(f"{printable_path(path)} holds no data set "
+                         f"({type(e).__name__}: {printable(e)[:200]}): "
                          "give a file that ImageDataset.save wrote") from e
 
 # %% ../nbs/08_datasets.ipynb #355520e5
@@ -149,7 +152,8 @@ def toyfaces(
 ) -> ImageDataset: # with factors
     "A data set of drawn faces whose factors are known."
     f = random_factors(n, rng(seed))
-    return ImageDataset(draw_faces(f, size=size), factors=f, report=dict(source="toyfaces", seed=seed, read=n))
+    images = draw_faces(f, size=size)
+    return ImageDataset(images, factors=f, report=dict(source="toyfaces", seed=seed, read=n))
 
 # %% ../nbs/08_datasets.ipynb #52b6f8a8
 def _named(skipped): # the first few of what was skipped, in words
@@ -169,8 +173,8 @@ def _gather(source, items, size, background, on_bad): # items: (name, opens a PI
         try:
             im, label = opened()
             with im: x, count = crop_square(im, size, background), getattr(im, "n_frames", 1)
-        except ValueError as e: skipped[name] = _plain(e)
-        except Exception as e: skipped[name] = _plain(f"{type(e).__name__}: {e}")
+        except ValueError as e: skipped[name] = printable(e)
+        except Exception as e: skipped[name] = printable(f"{type(e).__name__}: {e}")
         else:
             images.append(x); names.append(name); labels.append(label)
             if count > 1: frames[name] = count
@@ -198,15 +202,16 @@ def _walk(root): # every file below root, by name; linked folders are followed, 
 def _list_folder(path): # root, pictures, and the names of the files that are none
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise ValueError(f"{_text(root)} is no folder: give the path of a folder of pictures")
+        raise ValueError(f"{printable_path(root)} is no folder: give the path of a folder of pictures")
     parts = lambda p: p.relative_to(root).parts
     hidden = lambda p: any(part.startswith(".") or part == "__MACOSX" for part in parts(p))
     all_files = _walk(root)
     pictures = [p for p in all_files if not hidden(p) and _is_picture(p)]
     if not pictures:
-        raise ValueError(f"{_text(root)} holds no pictures ({len(all_files)} other files): "
+        raise ValueError(f"{printable_path(root)} holds no pictures ({len(all_files)} other files): "
                          "put some there (png, jpg, webp, tif, ...), or give another folder")
-    return root, pictures, [_text(p.relative_to(root)) for p in sorted(set(all_files) - set(pictures))]
+    others = sorted(set(all_files) - set(pictures))
+    return root, pictures, [printable_path(p.relative_to(root)) for p in others]
 
 # %% ../nbs/08_datasets.ipynb #7ee493e7
 def _spread(items, n): # at most n of them, evenly spaced
@@ -223,8 +228,9 @@ def image_folder(
     "Read a folder of pictures."
     if on_bad not in ("skip", "refuse"): raise ValueError(f"on_bad={on_bad!r}: choose 'skip' or 'refuse'")
     root, pictures, rest = _list_folder(path)
-    items = [(_text(p.relative_to(root)), lambda p=p: (open_image(p), None)) for p in _spread(pictures, n)]
-    dataset = _gather(_text(root), items, size, tuple(background), on_bad)
+    items = [(printable_path(p.relative_to(root)), lambda p=p: (open_image(p), None))
+             for p in _spread(pictures, n)]
+    dataset = _gather(printable_path(root), items, size, tuple(background), on_bad)
     dataset.report["passed_over"] = rest
     return dataset
 
@@ -271,10 +277,10 @@ def _resized(images, size): # uint8 (N, C, S, S); 28 pixels get a border of two,
 def _arrays(name, split, root): # images (N, C, S, S) and labels of a set that is small enough for one array
     file, keys = root / f"{name.replace('-', '_')}.safetensors", (f"{split}_images", f"{split}_labels")
     if file.exists():
-        tensors, _ = _tensors_of(file)
+        tensors, _ = read_tensors(file)
         if missing := [k for k in keys if k not in tensors]:
-            held = _plain(", ".join(tensors))
-            raise ValueError(f"{_text(file)} has no {' and no '.join(missing)}: it holds {held}")
+            held = printable(", ".join(tensors))
+            raise ValueError(f"{printable_path(file)} has no {' and no '.join(missing)}: it holds {held}")
         return tensors[keys[0]], tensors[keys[1]].long()
     found = _torchvision(name, split, root)
     images = torch.as_tensor(found.data)
@@ -282,13 +288,13 @@ def _arrays(name, split, root): # images (N, C, S, S) and labels of a set that i
     return images.contiguous(), torch.as_tensor(found.targets).long()
 
 # %% ../nbs/08_datasets.ipynb #e563efe5
-def _array_bank(name, size, n, split, root): # Fashion-MNIST or CIFAR-10
+def _array_dataset(name, size, n, split, root): # Fashion-MNIST or CIFAR-10
     images, labels = _arrays(name, split, root)
     index = torch.tensor(_spread(range(len(images)), n))
     report = dict(source=name, read=len(index))
     return ImageDataset(_resized(images[index], size), labels=labels[index], report=report)
 
-def _picture_bank(name, size, n, split, root, on_bad): # CelebA or LSUN: read one by one
+def _picture_dataset(name, size, n, split, root, on_bad): # CelebA or LSUN: read one by one
     found = _torchvision(name, split, root)
     items = [(f"{name} {i}", lambda i=i: found[i]) for i in _spread(range(len(found)), n)]
     return _gather(name, items, size, (255, 255, 255), on_bad)
@@ -298,7 +304,7 @@ def _digest(*what): # a short name for a value
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 def _mark(root): # changes with every file that is added, removed, renamed or written
-    seen = [(_text(p.relative_to(root)), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ctime_ns)
+    seen = [(printable_path(p.relative_to(root)), (s := p.stat()).st_size, s.st_mtime_ns, s.st_ctime_ns)
             for p in _walk(root) if p.exists()]
     return _digest(KINDS, PIXELS, seen)
 
@@ -314,14 +320,14 @@ def _cached(path, mark, make): # the data set in the file if it bears the mark, 
     dataset.report["mark"] = mark
     try: dataset.save(path)
     except OSError as e:
-        warnings.warn(f"the data set could not be kept ({_plain(e)}): it will be read anew next time")
+        warnings.warn(f"the data set could not be kept ({printable(e)}): it will be read anew next time")
     return dataset
 
 # %% ../nbs/08_datasets.ipynb #01a565ef
 def _place_of(source): # the folder, or an error that says what could be opened
     place = Path(source).expanduser()
     if place.is_dir(): return place
-    raise ValueError(f"{_text(source)} is neither a folder nor a known set: "
+    raise ValueError(f"{printable_path(source)} is neither a folder nor a known set: "
                      f"choose toyfaces, {', '.join(SETS)}, or give the path of a folder of pictures")
 
 # %% ../nbs/08_datasets.ipynb #954c2e4d
@@ -340,13 +346,13 @@ def open_dataset(
     if not 4 <= size <= 1024 or (n is not None and n < 1):
         raise ValueError(f"size={size}, n={n}: choose a size from 4 to 1024, and at least one picture")
     if source == "toyfaces": return toyfaces(n or 2048, size, seed=("train", "test").index(split))
-    if source in ("fashion-mnist", "cifar10"): return _array_bank(source, size, n, split, root)
+    if source in ("fashion-mnist", "cifar10"): return _array_dataset(source, size, n, split, root)
     name = f"{Path(source).name or 'folder'}-{size}"
     kept = lambda *key: root / "datasets" / f"{name}-{_digest(*key, size, n, on_bad)}.safetensors"
     if source in SETS:
-        make = lambda: _picture_bank(source, size, n, split, root, on_bad)
+        make = lambda: _picture_dataset(source, size, n, split, root, on_bad)
         return _cached(kept(source, split), source, make)
     place = _place_of(source)
-    if split != "train": raise ValueError("a folder has no test part: open it and use data set.split")
+    if split != "train": raise ValueError("a folder has no test part: open it and use its `split`")
     make = lambda: image_folder(place, size, background, on_bad, n)
-    return _cached(kept(_text(place.resolve()), background), _mark(place), make)
+    return _cached(kept(printable_path(place.resolve()), background), _mark(place), make)

@@ -10,8 +10,10 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .adain import AdaIN
-from .layers import LARGE_WIDTHS, LEAK, PAPER_WIDTHS, Blur, EqualConv2d, LayerNoise, channels_at, fade, upsample
+from .layers import LARGE_WIDTHS, LEAK, PAPER_WIDTHS, channels_at
+from .layers import Blur, EqualConv2d, LayerNoise, fade, upsample
 
 # %% ../nbs/13_decoder.ipynb #0856bd35
 class StyleLayer(nn.Module):
@@ -56,17 +58,19 @@ class Decoder(nn.Module):
         channels: int = 3, # of the pictures
         canvas: str = "learned", # or "ones", as in the public code
         blur: bool = False, # after each doubling, as in the public code
-        noise: int = 0, # the first resolution with learned noise in its layers; 4 in the paper, 8 in the public code, 0 = no noise
-        extra: tuple = (), # (resolution, layers) pairs: more layers there (paper, section 3.3; two at 8 in the public code)
+        noise: int = 0, # first resolution with learned noise, 0 = none; 4 in the paper, 8 in the public code
+        extra: tuple = (), # (resolution, layers): more layers there (paper, section 3.3; its code, two at 8)
         **norm, # eps and unbiased of `AdaIN`; the public code's are 0 and True
     ):
         super().__init__()
         w, self.latent_dim, self.size, self.alpha_fade = channels_at(size, widths), latent_dim, size, 1.
-        if canvas not in ("learned", "ones"): raise ValueError(f"canvas={canvas!r}: choose 'learned' or 'ones'")
+        if canvas not in ("learned", "ones"):
+            raise ValueError(f"canvas={canvas!r}: choose 'learned' or 'ones'")
         self.canvas0 = nn.Parameter(torch.randn(1, w[4], 4, 4)) if canvas == "learned" else None
-        layers = {r: (1 if r == 4 else depth) + dict(extra).get(r, 0) for r in w}
-        self.layer_resolutions = [r for r in w for _ in range(layers[r])]
-        self.layers = nn.ModuleList(StyleLayer(w[p], w[r], latent_dim, r > p, blur, 0 < noise <= r, **norm) for p, r in zip([4, *self.layer_resolutions], self.layer_resolutions))
+        more = dict(extra)
+        self.layer_resolutions = [r for r in w for _ in range((depth if r > 4 else 1) + more.get(r, 0))]
+        self.layers = nn.ModuleList(StyleLayer(w[p], w[r], latent_dim, r > p, blur, 0 < noise <= r, **norm)
+                                    for p, r in zip([4, *self.layer_resolutions], self.layer_resolutions))
         self.to_rgb = nn.ModuleDict({str(r): nn.Conv2d(w[r], channels, 1) for r in w})
 
 # %% ../nbs/13_decoder.ipynb #145b933d
@@ -76,8 +80,9 @@ def initial_canvas(
     n: int, # pictures
 ) -> Tensor: # (n, C, 4, 4)
     "xi^(0): the canvas before the first layer, the same for every picture."
+    if self.canvas0 is not None: return self.canvas0.expand(n, -1, -1, -1)
     w = self.layers[0].conv.weight
-    return torch.ones(n, w.shape[1], 4, 4, device=w.device, dtype=w.dtype) if self.canvas0 is None else self.canvas0.expand(n, -1, -1, -1)
+    return torch.ones(n, w.shape[1], 4, 4, device=w.device, dtype=w.dtype)
 
 # %% ../nbs/13_decoder.ipynb #3ebb77fe
 @patch
@@ -89,7 +94,8 @@ def run(
     j: int, # the last layer, at most N
 ) -> Tensor: # xi^(j)
     "theta_{i:j}(canvas, z): layers i to j, modulated by one code; nothing happens if j is i - 1 (eq. 13.2)."
-    if not (1 <= i <= j + 1 <= len(self.layers) + 1): raise ValueError(f"layers {i}:{j}: this decoder has layers 1 to {len(self.layers)}")
+    if not (1 <= i <= j + 1 <= len(self.layers) + 1):
+        raise ValueError(f"layers {i}:{j}: this decoder has layers 1 to {len(self.layers)}")
     for layer in self.layers[i - 1:j]: canvas = layer(canvas, z)
     return canvas
 
@@ -111,11 +117,15 @@ def to_image(
     self: Decoder,
     canvases: list, # xi^(1), ..., xi^(N)
 ) -> Tensor: # (B, channels, size, size), not clamped
-    "Colours for the last canvas, blended with the doubled picture of the resolution before while that is left behind."
-    coloured = lambda r: self.to_rgb[str(r)](canvases[len(self.layer_resolutions) - 1 - self.layer_resolutions[::-1].index(r)])
+    "Colours for the last canvas, blended with the doubled picture of the resolution before while fading in."
+    def coloured(r): # the last canvas of that resolution
+        last = len(self.layer_resolutions) - 1 - self.layer_resolutions[::-1].index(r)
+        return self.to_rgb[str(r)](canvases[last])
     x = coloured(self.size)
-    return x if self.alpha_fade == 1 or self.size == 4 else fade(upsample(coloured(self.size // 2)), x, self.alpha_fade)
+    if self.alpha_fade == 1 or self.size == 4: return x
+    return fade(upsample(coloured(self.size // 2)), x, self.alpha_fade)
 
+# %% ../nbs/13_decoder.ipynb #7d1e40c2
 @patch
 def decode(
     self: Decoder,
@@ -147,7 +157,8 @@ def grow(
     alpha_fade: float = 1., # 0 = as the next smaller size would, 1 = all of this size
 ) -> Decoder: # itself
     "Work at one of the resolutions, or on the way to it (lesson 14; paper, section 3.1)."
-    if str(size) not in self.to_rgb: raise ValueError(f"size {size}: this decoder can work at {', '.join(self.to_rgb)} pixels")
+    if str(size) not in self.to_rgb:
+        raise ValueError(f"size {size}: this decoder can work at {', '.join(self.to_rgb)} pixels")
     self.size, self.alpha_fade = size, alpha_fade
     return self
 
@@ -155,18 +166,21 @@ def grow(
 @patch
 def styles(
     self: Decoder,
-    parts: dict, # {(i, j): codes (B, d)} for layers i to j, or {"coarse": codes}; together they name each layer once
+    parts: dict, # {(i, j): codes (B, d)} for layers i to j, or {"coarse": codes}; each layer once
 ) -> Tensor: # (N, B, d)
     "One code for each layer, from ranges of layers or names of scales."
     ranges, stack = self.scales(), [None] * self.n
     for key, z in parts.items():
-        if isinstance(key, str) and key not in ranges: raise ValueError(f"scale {key!r}: this decoder has {', '.join(ranges)}")
+        if isinstance(key, str) and key not in ranges:
+            raise ValueError(f"scale {key!r}: this decoder has {', '.join(ranges)}")
         i, j = ranges[key] if isinstance(key, str) else key
-        if not 1 <= i <= j <= len(stack): raise ValueError(f"layers {i}:{j}: this decoder has layers 1 to {len(stack)}")
+        if not 1 <= i <= j <= len(stack):
+            raise ValueError(f"layers {i}:{j}: this decoder has layers 1 to {len(stack)}")
         for k in range(i - 1, j):
             if stack[k] is not None: raise ValueError(f"layer {k + 1} is given two codes")
             stack[k] = z
-    if missing := [k + 1 for k, z in enumerate(stack) if z is None]: raise ValueError(f"no code for layers {missing}")
+    if missing := [k + 1 for k, z in enumerate(stack) if z is None]:
+        raise ValueError(f"no code for layers {missing}")
     return torch.stack(stack)
 
 # %% ../nbs/13_decoder.ipynb #b884e1a1

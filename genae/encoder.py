@@ -10,6 +10,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .layers import LEAK, PAPER_WIDTHS, channels_at, downsample, fade, resolutions, sn_conv
 
 # %% ../nbs/12_encoder.ipynb #db636bcb
@@ -39,7 +40,8 @@ class Encoder(nn.Module):
         w = channels_at(size, widths)
         self.from_rgb = nn.ModuleDict({str(r): nn.Conv2d(channels, w[r], 1) for r in w})
         self.blocks = nn.ModuleDict({str(r): encoder_block(w[r], w[r // 2], depth) for r in w if r > 4})
-        self.last = nn.Sequential(sn_conv(w[4], w[4], 3), nn.LeakyReLU(LEAK), sn_conv(w[4], latent_dim, 4, padding=0), nn.Flatten())
+        self.last = nn.Sequential(sn_conv(w[4], w[4], 3), nn.LeakyReLU(LEAK),
+                                  sn_conv(w[4], latent_dim, 4, padding=0), nn.Flatten())
 
 # %% ../nbs/12_encoder.ipynb #8cef3270
 @patch
@@ -48,12 +50,15 @@ def forward(
     x: Tensor, # (B, channels, size, size) in [-1, 1]
 ) -> Tensor: # (B, d), each row of length one
     "phi(x) (eq. 12.2)."
-    if x.shape[1:] != (self.channels, self.size, self.size):
-        raise ValueError(f"this encoder reads pictures of shape {(self.channels, self.size, self.size)}, not {tuple(x.shape[1:])}: resize them first")
+    shape = self.channels, self.size, self.size
+    if x.shape[1:] != shape:
+        raise ValueError(f"this encoder reads pictures of shape {shape}, not {tuple(x.shape[1:])}: "
+                         "resize them first")
     h = self.from_rgb[str(self.size)](x)
     for r in reversed(resolutions(self.size)[1:]):
         h = self.blocks[str(r)](h)
-        if r == self.size and self.alpha_fade < 1: h = fade(self.from_rgb[str(r // 2)](downsample(x)), h, self.alpha_fade)
+        if r == self.size and self.alpha_fade < 1:
+            h = fade(self.from_rgb[str(r // 2)](downsample(x)), h, self.alpha_fade)
     return F.normalize(self.last(h), dim=1)
 
 # %% ../nbs/12_encoder.ipynb #7bdff4b6
@@ -64,6 +69,7 @@ def grow(
     alpha_fade: float = 1., # 0 = as the next smaller size would, 1 = all of this size
 ) -> Encoder: # itself
     "Work at one of the resolutions, or on the way to it (lesson 14; paper, section 3.1)."
-    if str(size) not in self.from_rgb: raise ValueError(f"size {size}: this encoder can work at {', '.join(self.from_rgb)} pixels")
+    if str(size) not in self.from_rgb:
+        raise ValueError(f"size {size}: this encoder can work at {', '.join(self.from_rgb)} pixels")
     self.size, self.alpha_fade = size, alpha_fade
     return self

@@ -162,7 +162,7 @@ def paint(
 def _table(scale, f): # one scale's table, or an error that says what to do
     if f.ndim != 2 or f.shape[1] != len(FACTORS):
         raise ValueError(f"{scale}: a table of factors has shape (N, {len(FACTORS)}), not {tuple(f.shape)}: "
-                         "make one with random_factors or chosen")
+                         "make one with random_factors or named_factors")
     return f
 
 def draw_faces(

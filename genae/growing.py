@@ -9,7 +9,9 @@ __all__ = ['BATCHES', 'REFERENCE_PHASES', 'PAPER_PHASES', 'Phase', 'Growth', 'gr
 # %% ../nbs/14_growing.ipynb #0bbbec9f
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+
 from torch import Tensor, nn
+
 from .layers import downsample, fade, resolutions, upsample
 
 # %% ../nbs/14_growing.ipynb #8a58bdec
@@ -52,13 +54,18 @@ def downsample_real(
     x: Tensor, # (B, C, S, S) pictures of full size
     growth: Growth,
 ) -> Tensor: # (B, C, r, r), r the stage's size
-    "Real pictures as a stage sees them: averaged down, and faded in like the networks (eq. 14.4; paper, section 3.1)."
-    if x.shape[-1] < growth.phase.size: raise ValueError(f"pictures of {x.shape[-1]} pixels cannot be seen at {growth.phase.size}: open the data set at the largest size of the run")
-    while x.shape[-1] > growth.phase.size: x = downsample(x)
-    return x if growth.alpha_fade == 1 or growth.phase.size == 4 else fade(upsample(downsample(x)), x, growth.alpha_fade)
+    "Real pictures as a stage sees them: averaged, faded in as networks are (eq. 14.4; paper, section 3.1)."
+    size = growth.phase.size
+    if x.shape[-1] < size:
+        raise ValueError(f"pictures of {x.shape[-1]} pixels cannot be seen at {size}: "
+                         "open the data set at the largest size of the run")
+    while x.shape[-1] > size: x = downsample(x)
+    if growth.alpha_fade == 1 or size == 4: return x
+    return fade(upsample(downsample(x)), x, growth.alpha_fade)
 
 # %% ../nbs/14_growing.ipynb #a1b3dd3e
-BATCHES = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 32, 256: 16, 512: 4, 1024: 1} # on one GPU, by size (public code)
+# on one GPU, by size (public code)
+BATCHES = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 32, 256: 16, 512: 4, 1024: 1}
 
 def _phases(end, *rows): # rows of (begins, size, lr, margin), thousands of pictures
     first = [(0, 4, 1e-3, 0.), (2400, 8, 5e-4, 0.), (4800, 16, 5e-4, .5), (7200, 32, 5e-4, .5)]
@@ -70,12 +77,14 @@ REFERENCE_PHASES = { # by data set (public code); a margin of 0 clamps nothing
     "cifar10": _phases(12_000),
     "celeba": _phases(16_800, (9600, 64, 1e-3, 0.), (12_000, 128, 1e-3, 0.)),
     "celeba-hq": _phases(31_880, (9600, 64, 1e-3, .5), (20_040, 128, 1e-3, .2), (27_500, 256, 1e-3, .4)),
-    "ffhq": _phases(42_420, (9600, 64, 1e-3, .5), (20_040, 128, 1e-3, .5), (30_680, 256, 1e-3, .5), (35_700, 512, 1e-3, .5)),
+    "ffhq": _phases(42_420, (9600, 64, 1e-3, .5), (20_040, 128, 1e-3, .5), (30_680, 256, 1e-3, .5),
+                    (35_700, 512, 1e-3, .5)),
     "bedrooms": _phases(27_570, (9600, 64, 1e-3, .5), (20_040, 128, 1e-3, .2), (24_840, 256, 1e-3, .5)),
     "cars": _phases(32_060, (9600, 64, 1e-3, .5), (20_040, 128, 1e-3, .5), (30_000, 256, 1e-3, .5)),
 }
 
-PAPER_PHASES = {k: tuple(replace(p, margin=p.margin or .5) for p in phases) for k, phases in REFERENCE_PHASES.items()} # the margins as printed (section 3.2)
+PAPER_PHASES = { # the margins as printed (section 3.2)
+    k: tuple(replace(p, margin=p.margin or .5) for p in phases) for k, phases in REFERENCE_PHASES.items()}
 
 # %% ../nbs/14_growing.ipynb #9577378c
 def scale_schedule(
@@ -85,6 +94,8 @@ def scale_schedule(
 ) -> tuple: # of `Phase`
     "The phases up to a size, stretched to a number of pictures."
     kept = [p for p in phases if p.size <= size]
-    if not kept or kept[-1].size != size: raise ValueError(f"no phase of {size} pixels among {sorted({p.size for p in phases})}: choose one of these")
+    if not kept or kept[-1].size != size:
+        sizes = sorted({p.size for p in phases})
+        raise ValueError(f"no phase of {size} pixels among {sizes}: choose one of these")
     ratio = images / sum(p.images for p in kept) if images else 1
     return tuple(replace(p, images=p.images * ratio, fade=p.fade * ratio) for p in kept)

@@ -10,6 +10,7 @@ import math
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+
 import torch
 from torch import Tensor
 

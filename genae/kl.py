@@ -8,6 +8,7 @@ __all__ = ['VAR_FLOOR', 'batch_moments', 'moments_to_normal', 'kl_to_normal', 'm
 
 # %% ../nbs/04_kl.ipynb #e6934e43
 import math
+
 import torch
 from torch import Tensor
 
@@ -17,8 +18,8 @@ def batch_moments(
 ) -> tuple[Tensor, Tensor]: # mean (d,) and variance (d,)
     "Mean and population variance (divided by B, not B - 1) of each dimension over the batch (eq. 4.1)."
     if z.ndim != 2 or len(z) < 2:
-        raise ValueError(f"batch_moments: codes of shape {tuple(z.shape)} given, (B, d) with B of at least 2 needed; "
-                         "a batch of 1 has no variance")
+        raise ValueError(f"batch_moments: codes of shape {tuple(z.shape)} given, (B, d) with B of at least 2 "
+                         "needed; a batch of 1 has no variance")
     var, mean = torch.var_mean(z.to(torch.promote_types(z.dtype, torch.float32)), dim=0, correction=0)
     return mean, var
 
@@ -41,7 +42,7 @@ def moments_to_normal(
 def kl_to_normal(
     z: Tensor, # (B, d) codes of a batch
 ) -> Tensor: # scalar, nats per dimension; the divergence of all dimensions together is d times that
-    "KL of the batch's moments to N(0, I), averaged over dimensions; finite for collapsed codes (Deep Automodulators, eqs. 1 and 2; eq. 4.4)."
+    "KL of a batch's moments to N(0, I) per dimension, finite if codes collapse (paper, eqs. 1, 2; eq. 4.4)."
     return moments_to_normal(*batch_moments(z)).mean()
 
 # %% ../nbs/04_kl.ipynb #6834e9fd
@@ -89,10 +90,12 @@ def merge_moments(
 def kl_joint(
     z: Tensor, # (B, d) codes of a batch, B larger than d
 ) -> Tensor: # scalar, nats per dimension
-    "KL of the batch's normal distribution with its whole covariance to N(0, I), per dimension: ours, not the papers' (eq. 4.15)."
+    "KL of the batch's normal, whole covariance, to N(0, I), per dimension: ours, not the papers' (eq. 4.15)."
     mean, var = batch_moments(z)
     B, d = z.shape
-    if B <= d: raise ValueError(f"kl_joint: {B} codes of {d} numbers have no covariance of full rank; give more than {d} codes")
+    if B <= d:
+        raise ValueError(f"kl_joint: {B} codes of {d} numbers have no covariance of full rank; "
+                         f"give more than {d} codes")
     centred = z.to(mean.dtype) - mean
     covariance = centred.T @ centred / B + VAR_FLOOR * torch.eye(d, dtype=mean.dtype, device=z.device)
     return ((covariance.trace() + mean.square().sum() - torch.linalg.slogdet(covariance)[1]) / d - 1) / 2

@@ -18,7 +18,7 @@ LEAK = .2 # slope of the leaky rectifier below zero, everywhere in the book (pub
 
 # %% ../nbs/10_layers.ipynb #a33ad4cf
 class EqualConv2d(nn.Module):
-    "A convolution with an equalised learning rate: weights kept as N(0, 1), scaled when used (eq. 10.2; public code)."
+    "A convolution with an equalised learning rate: weights N(0, 1), scaled in use (eq. 10.2; public code)."
     def __init__(
         self,
         c_in: int,
@@ -63,7 +63,7 @@ def sn_conv(
     k: int, # size of the kernel
     padding: int = None, # k // 2 unless given
 ) -> nn.Conv2d: # takes (B, c_in, H, W)
-    "A convolution whose weights, as a matrix, have a largest singular value of 1 (eq. 10.5; public code, after Miyato et al.)."
+    "A convolution whose weights, as a matrix, have a largest singular value of 1 (eq. 10.5; public code)."
     conv = nn.Conv2d(c_in, c_out, k, padding=k // 2 if padding is None else padding)
     nn.init.kaiming_normal_(conv.weight)
     nn.init.zeros_(conv.bias)
@@ -80,12 +80,13 @@ def downsample(
     x: Tensor, # (B, C, 2H, 2W)
 ) -> Tensor: # (B, C, H, W)
     "The average of each square of four pixels (eq. 10.9)."
-    if x.shape[-1] % 2 or x.shape[-2] % 2: raise ValueError(f"{x.shape[-2]} by {x.shape[-1]} pixels cannot be halved: both numbers must be even")
+    H, W = x.shape[-2:]
+    if H % 2 or W % 2: raise ValueError(f"{H} by {W} pixels cannot be halved: both numbers must be even")
     return F.avg_pool2d(x, 2)
 
 # %% ../nbs/10_layers.ipynb #1009389a
 class Blur(nn.Module):
-    "Each map by itself, smoothed by a binomial kernel of 3 by 3; outside there are zeros (eq. 10.10; public code)."
+    "Each map by itself, smoothed by a 3 by 3 binomial kernel, zeros outside (eq. 10.10; public code)."
     def __init__(
         self,
         channels: int,
@@ -102,7 +103,7 @@ class Blur(nn.Module):
 
 # %% ../nbs/10_layers.ipynb #d4adf29b
 class LayerNoise(nn.Module):
-    "Unit Gaussian noise for each pixel of each map, with a strength for each map that is learned from 0 (eq. 10.12; paper, section 4)."
+    "Gaussian noise for each pixel, its strength for each map learned from 0 (eq. 10.12; paper, section 4)."
     def __init__(
         self,
         channels: int,
@@ -125,7 +126,9 @@ def fade(
     alpha_fade: float, # 0 = old, 1 = new
 ) -> Tensor:
     "Blend two resolutions while the newer one is being learned (eq. 10.13; paper, section 3.1)."
-    if x_lo.shape != x_hi.shape: raise ValueError(f"shapes {tuple(x_lo.shape)} and {tuple(x_hi.shape)}: upsample the smaller one first")
+    if x_lo.shape != x_hi.shape:
+        raise ValueError(f"shapes {tuple(x_lo.shape)} and {tuple(x_hi.shape)}: "
+                         "upsample the smaller one first")
     if not 0 <= alpha_fade <= 1: raise ValueError(f"alpha_fade = {alpha_fade} is outside [0, 1]")
     return torch.lerp(x_lo, x_hi, alpha_fade)
 
@@ -141,14 +144,16 @@ def upsample_conv(
     return F.conv_transpose2d(x, w.flip(-1, -2).transpose(0, 1), self.bias, stride=2, padding=1)
 
 # %% ../nbs/10_layers.ipynb #61269087
-PAPER_WIDTHS = (512, 512, 512, 512, 256, 128, 64, 32, 16) # channels at 4, 8, 16, ..., 1024 pixels: the encoder, and the small decoder
+# channels at 4, 8, 16, ..., 1024 pixels
+PAPER_WIDTHS = (512, 512, 512, 512, 256, 128, 64, 32, 16) # the encoder, and the small decoder
 LARGE_WIDTHS = (512, 512, 512, 512, 512, 256, 128, 64, 32) # the large decoder (public code)
 
 def resolutions(
     size: int, # of the picture, in pixels
 ) -> list[int]: # 4, 8, ..., size
     "The resolutions between 4 by 4 and a picture's size."
-    if size not in [2 ** k for k in range(2, 11)]: raise ValueError(f"size {size}: pictures must be 4, 8, 16, ... or 1024 pixels wide")
+    if size not in [2 ** k for k in range(2, 11)]:
+        raise ValueError(f"size {size}: pictures must be 4, 8, 16, ... or 1024 pixels wide")
     return [2 ** k for k in range(2, size.bit_length())]
 
 # %% ../nbs/10_layers.ipynb #1ccf27f7
@@ -157,5 +162,7 @@ def channels_at(
     widths: tuple, # channels at 4, 8, 16, ... pixels; more than needed does no harm
 ) -> dict: # resolution to channels
     "The channels of each resolution of a network."
-    if len(widths) < len(resolutions(size)): raise ValueError(f"widths {widths}: {len(resolutions(size))} are needed, one for each of {resolutions(size)}")
-    return dict(zip(resolutions(size), widths))
+    sizes = resolutions(size)
+    if len(widths) < len(sizes):
+        raise ValueError(f"widths {widths}: {len(sizes)} are needed, one for each of {sizes}")
+    return dict(zip(sizes, widths))

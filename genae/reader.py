@@ -7,11 +7,13 @@ __all__ = ['FactorReader', 'pyramid', 'load_reader', 'read_factors', 'r2']
 
 # %% ../nbs/09_reader.ipynb #799d0a33
 from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
 from .faces import FACTORS
-from .files import _tensors_of, bundled_weights
+from .files import bundled_weights, read_tensors
 
 # %% ../nbs/09_reader.ipynb #ca5952b1
 class FactorReader(nn.Module):
@@ -54,7 +56,7 @@ def load_reader(
 ) -> FactorReader: # in evaluation mode, weights frozen
     "The trained reader for pictures of a size."
     model = FactorReader(size)
-    tensors, _ = _tensors_of(bundled_weights("reader")[f"{size}"])
+    tensors, _ = read_tensors(bundled_weights("reader")[f"{size}"])
     model.load_state_dict({k: v.float() for k, v in tensors.items()})
     return model.eval().requires_grad_(False)
 

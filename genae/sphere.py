@@ -7,6 +7,7 @@ __all__ = ['normalize', 'sample_sphere', 'angle', 'slerp', 'slerp_grid']
 
 # %% ../nbs/03_sphere.ipynb #23677dd3
 import math
+
 import torch
 from torch import Tensor
 
