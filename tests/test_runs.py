@@ -22,7 +22,7 @@ from genae.cli import plain_errors
 from genae.datasets import toyfaces
 from genae.deciphering import DecipheringAutoencoder
 from genae.engine import Engine, locked
-from genae.files import load_state, save_state
+from genae.files import FORMAT, load_state, save_state
 
 CALM = dict(OMP_NUM_THREADS="1", GENAE_DEVICE="cpu", MPLBACKEND="agg")
 BANK = toyfaces(32, 8, 1)
@@ -290,7 +290,7 @@ def refused(cls, path):
 
 
 def with_header(path, text):
-    save_file(load_file(path), path.with_name("x.safetensors"), metadata=dict(genae=text))
+    save_file(load_file(path), path.with_name("x.safetensors"), metadata=dict(genae=text, format=FORMAT))
     return path.with_name("x.safetensors")
 
 
@@ -330,11 +330,13 @@ def test_growths(growth, tmp_path):
 def test_headers(text, weights): assert refused(weights[0], with_header(weights[1], text))
 
 
-def test_files_without_a_checksum_open(weights):
+def test_files_of_another_version(weights):
+    "They held other names: said so, and never called damaged."
     cls, path, tree = weights
-    packed = json.loads(open_header(path)["genae"])
-    del packed["sha256"]
-    assert refused(cls, with_header(path, json.dumps(packed))) is None
+    tensors, header = load_file(path), open_header(path)
+    for other in ({}, dict(format="1"), dict(format="3")):
+        save_file(tensors, path.with_name("x.safetensors"), metadata=dict(genae=header["genae"]) | other)
+        assert "was written by another version of genae" in refused(cls, path.with_name("x.safetensors"))
 
 
 @pytest.mark.parametrize("kind", FILES)
