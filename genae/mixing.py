@@ -54,7 +54,8 @@ def mix(
     if odd := [k for k in parts if not isinstance(k, str) and not (isinstance(k, tuple) and len(k) == 2)]:
         raise ValueError(f"parts {odd}: name a scale, or layers as a pair (i, j)")
     codes = {k: to_latents(model, s) for k, s in parts.items()}
-    if rest is not None: codes |= dict.fromkeys(remaining_layers(model.decoder, parts), to_latents(model, rest))
+    if rest is not None:
+        codes |= dict.fromkeys(remaining_layers(model.decoder, parts), to_latents(model, rest))
     n = max(len(z) for z in codes.values())
     if wrong := [k for k, z in codes.items() if len(z) not in (1, n)]:
         raise ValueError(f"{wrong} have neither 1 nor {n} pictures")
