@@ -8,6 +8,7 @@ __all__ = ['masked', 'sinusoidal_embedding', 'encoder_stage', 'Residual', 'bottl
 
 # %% ../nbs/22_ciphernet.ipynb #a2eb782d
 import math
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ class CipherNet(nn.Module):
         super().__init__()
         scale, hidden, down = 2 ** len(widths), 4 * latent_dim, widths[::-1]
         if size < scale or size % scale:
-            raise ValueError(f"CipherNet: size={size} is halved {len(widths)} times: see that {scale} divides it")
+            raise ValueError(f"CipherNet: size={size}, choose one such that {scale} divides it")
         self.size, self.shift_axes, self.channels = size, shift_axes, channels
         self.latent_grid = widths[-1], size // scale, size // scale
         self.encoder = nn.ModuleList(encoder_stage(a, b) for a, b in zip((channels, *widths), widths))

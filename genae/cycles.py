@@ -9,9 +9,11 @@ __all__ = ['d_x', 'd_x_squared', 'd_cos', 'LatentBatch', 'sample_latents', 'gene
 # %% ../nbs/16_cycles.ipynb #83d45aa0
 import math
 from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .kl import kl_joint, kl_to_normal
 from .sphere import sample_sphere
 

@@ -20,9 +20,11 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
+
 from .files import load_state, write_atomically, save_state
 
 # %% ../nbs/17_engine.ipynb #a118baf8

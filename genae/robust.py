@@ -8,6 +8,7 @@ __all__ = ['KNOTS', 'TOP', 'general_robust_loss', 'log_partition', 'AdaptiveLoss
 # %% ../nbs/15_robust.ipynb #2f0e53ff
 import math
 from functools import lru_cache
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
