@@ -266,7 +266,7 @@ def run_length(
     own = sum(p.images for p in phases)
     steps = [a.batch * own / b.images for a, b in zip(phases, phases[1:])] # one may not jump over a phase
     if total_images and total_images < (least := math.ceil(max(steps, default=1))):
-        raise ValueError(f"pictures is {total_images}, too few to grow to {dataset.size} pixels "
+        raise ValueError(f"total_images is {total_images}, too few to grow to {dataset.size} pixels "
                          f"in {len(phases)} phases: {least} are the least, "
                          f"{CLASS_IMAGES:,} give pictures worth a look")
     if total_images or minutes: return total_images or 1e12
