@@ -31,7 +31,7 @@ class Automodulator(nn.Module):
         depth: tuple = (1, 2), # convolutions at each size above 4, of encoder and decoder; paper: (2, 2)
         channels: int = 3, # of the pictures
         decoder_widths: tuple = None, # where the decoder's channels differ from `widths`
-        styles: str = "spread", # how the maps from code to statistics begin; "reference" as in the public code
+        styles: str = "spread", # how maps from code to statistics begin; "reference" as in the public code
         **decoder, # canvas, blur, noise, extra, eps and unbiased of `Decoder`
     ):
         super().__init__()
@@ -100,8 +100,9 @@ def check_latents(
     "Codes as the decoder wants them, or an error that says what to do."
     shape, layers = tuple(z.shape) if isinstance(z, Tensor) else (), self.decoder.n
     if shape[-1:] != (self.latent_dim,) or shape[:-2] not in ((), (layers,)) or len(shape) < 2:
-        raise ValueError(f"codes are a tensor (B, {self.latent_dim}), or ({layers}, B, {self.latent_dim}) with one for "
-                         f"each layer, not {shape or type(z).__name__}: of one code make z[None]")
+        raise ValueError(f"codes are a tensor (B, {self.latent_dim}), or ({layers}, B, {self.latent_dim}) "
+                         f"with one for each layer, not {shape or type(z).__name__}: "
+                         "of one code make z[None]")
     if not z.is_floating_point() or not z.isfinite().all():
         wrong = " with NaN or infinite numbers" * z.is_floating_point()
         raise ValueError(f"codes of type {z.dtype}{wrong}: give floats, such as `encode` makes")

@@ -8,6 +8,7 @@ __all__ = ['masked', 'sinusoidal_embedding', 'encoder_stage', 'Residual', 'bottl
 
 # %% ../nbs/22_ciphernet.ipynb #a2eb782d
 import math
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -54,9 +55,10 @@ def bottleneck(
     bottleneck_channels: int, # channels in between
 ) -> Residual:
     "One by one, three by three, one by one (public code)."
-    return Residual(*_normed(nn.Conv2d(channels, bottleneck_channels, 1), bottleneck_channels),
-                    *_normed(nn.Conv2d(bottleneck_channels, bottleneck_channels, 3, padding=1), bottleneck_channels),
-                    nn.Conv2d(bottleneck_channels, channels, 1), nn.BatchNorm2d(channels))
+    inner = bottleneck_channels
+    return Residual(*_normed(nn.Conv2d(channels, inner, 1), inner),
+                    *_normed(nn.Conv2d(inner, inner, 3, padding=1), inner),
+                    nn.Conv2d(inner, channels, 1), nn.BatchNorm2d(channels))
 
 # %% ../nbs/22_ciphernet.ipynb #3b78be6c
 def decoder_stage(
@@ -75,10 +77,11 @@ def last_stage(
     channels: int, # of the pictures
 ) -> nn.Sequential: # (B, c_in, S, S) to (B, channels, 2 S, 2 S), unbounded
     "Double once more, and to colours; no squashing at the end (public code)."
-    plain = lambda: Residual(*_normed(nn.Conv2d(bottleneck_channels, bottleneck_channels, 3, padding=1), bottleneck_channels),
-                             nn.Conv2d(bottleneck_channels, bottleneck_channels, 3, padding=1), nn.BatchNorm2d(bottleneck_channels))
-    return nn.Sequential(*_normed(nn.ConvTranspose2d(c_in, bottleneck_channels, 2, 2), bottleneck_channels), plain(), plain(),
-                         nn.Conv2d(bottleneck_channels, channels, 3, padding=1))
+    c = bottleneck_channels
+    plain = lambda: Residual(*_normed(nn.Conv2d(c, c, 3, padding=1), c),
+                             nn.Conv2d(c, c, 3, padding=1), nn.BatchNorm2d(c))
+    return nn.Sequential(*_normed(nn.ConvTranspose2d(c_in, c, 2, 2), c), plain(), plain(),
+                         nn.Conv2d(c, channels, 3, padding=1))
 
 # %% ../nbs/22_ciphernet.ipynb #e02be9fc
 class CipherNet(nn.Module):
@@ -93,15 +96,15 @@ class CipherNet(nn.Module):
         channels: int = 3, # of the pictures
     ):
         super().__init__()
-        scale, wide, down = 2 ** len(widths), 4 * latent_dim, widths[::-1]
+        scale, hidden, down = 2 ** len(widths), 4 * latent_dim, widths[::-1]
         if size < scale or size % scale:
-            raise ValueError(f"CipherNet: size={size}, but {len(widths)} stages halve it to a whole number "
-                             f"only if {scale} divides it")
+            raise ValueError(f"CipherNet: size={size}, choose one such that {scale} divides it")
         self.size, self.shift_axes, self.channels = size, shift_axes, channels
         self.latent_grid = widths[-1], size // scale, size // scale
         self.encoder = nn.ModuleList(encoder_stage(a, b) for a, b in zip((channels, *widths), widths))
         self.to_latent = nn.Linear(math.prod(self.latent_grid), latent_dim)
-        self.shift = nn.Sequential(nn.Linear(128 * shift_axes, wide), nn.LeakyReLU(.01), nn.Linear(wide, latent_dim))
+        self.shift = nn.Sequential(nn.Linear(128 * shift_axes, hidden), nn.LeakyReLU(.01),
+                                   nn.Linear(hidden, latent_dim))
         self.from_latent = nn.Linear(2 * latent_dim, math.prod(self.latent_grid))
         self.input_norm = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(.01))
         stages = [decoder_stage(a, b, a // widths[0], bottleneck_channels) for a, b in zip(down, down[1:])]

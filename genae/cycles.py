@@ -9,9 +9,11 @@ __all__ = ['d_x', 'd_x_squared', 'd_cos', 'LatentBatch', 'sample_latents', 'gene
 # %% ../nbs/16_cycles.ipynb #83d45aa0
 import math
 from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .kl import kl_joint, kl_to_normal
 from .sphere import sample_sphere
 
@@ -40,7 +42,7 @@ def d_cos(
 
 # %% ../nbs/16_cycles.ipynb #7dc3c4fb
 class LatentBatch(NamedTuple):
-    "What is random in one step: a code for each picture, a second code for the mixed ones, and where they are split."
+    "What is random in one step: a code for each picture, another for the mixed ones, and their crossover."
     z: Tensor # (B, d), the mixed ones last
     z_b: Tensor # (M, d), M of the B pictures are mixed
     crossover: int # the last layer that obeys z; layers after it obey z_b
@@ -56,7 +58,8 @@ def sample_latents(
     "Draw the codes of one step from the sphere (paper, eq. 6)."
     m = int(batch * mixed_fraction) if cuts else 0
     j = cuts[int(torch.randint(len(cuts), (), generator=generator, device=generator.device))] if cuts else 1
-    return LatentBatch(sample_sphere(batch, latent_dim, generator), sample_sphere(m, latent_dim, generator), j)
+    z, z_b = (sample_sphere(n, latent_dim, generator) for n in (batch, m))
+    return LatentBatch(z, z_b, j)
 
 # %% ../nbs/16_cycles.ipynb #7a58a115
 def generate(
@@ -81,15 +84,16 @@ def encoder_loss(
     lambda_joint: float = 0., # weight of the joint divergence of real codes, unclamped; ours, 0 in the paper
     lambda_real: float = 0., # weight of the real codes' divergence once more, unclamped; 1 in the public code
     clamp_above: float = math.inf, # upper clamp of the difference; half the margin in the public code
-    shared_layers: tuple = (), # layers (j, k) that x, pictures and then their partners, share (eqs. 7 to 11); () = no partners
+    shared_layers: tuple = (), # layers (j, k) that pictures in x and their partners share (eqs. 7 to 11)
     lambda_inv: float = 1., # weight of the invariance; 1 as printed
-    replace_reconstruction: bool = False, # it replaces the reconstruction, and each half has a divergence of its own (public code)
+    replace_reconstruction: bool = False, # by the invariance; each half has a divergence (public code)
 ) -> tuple[Tensor, dict]: # the loss, and its terms by name
     "L_phi: what the encoder minimises (paper, eqs. 1 and 9; eqs. 16.4 and 16.5)."
-    z = encoder(x)
-    real = sum(map(kl_to_normal, z.chunk(2))) / 2 if shared_layers and replace_reconstruction else kl_to_normal(z)
+    z, replaced = encoder(x), shared_layers and replace_reconstruction
+    real = sum(map(kl_to_normal, z.chunk(2))) / 2 if replaced else kl_to_normal(z)
     kl_fake, rec = kl_to_normal(encoder(fake)), distance(x, decoder(z))
-    loss = torch.clamp(real - kl_fake, -margin, clamp_above) + (0 if shared_layers and replace_reconstruction else lambda_x * rec)
+    loss = torch.clamp(real - kl_fake, -margin, clamp_above)
+    if not replaced: loss = loss + lambda_x * rec
     if lambda_real: loss = loss + lambda_real * real
     if lambda_joint: loss = loss + lambda_joint * kl_joint(z)
     if shared_layers: loss = loss + lambda_inv * pair_loss(decoder, x, z, *shared_layers, distance)
@@ -101,7 +105,7 @@ def layer_disentanglement_loss(
     z_ab: Tensor, # (M, d) codes seen in mixed pictures
     canvas: Tensor, # (M, C, r, r) after layer j, under z_A
     j: int,
-    norm: bool = False, # the L2 norm of each picture's difference, as printed; False = the mean square, as in the public code
+    norm: bool = False, # each picture's L2 norm, as printed; False = the mean square, as in the public code
 ) -> Tensor: # scalar
     "L_j: how much the late code has leaked into the early layers (paper, eq. 4)."
     again = decoder.run(decoder.initial_canvas(len(z_ab)), z_ab, 1, j)
@@ -120,7 +124,9 @@ def decoder_loss(
     fake, canvas = generate(decoder, latents)
     z_hat, plain = encoder(fake), len(latents.z) - len(latents.z_b)
     kl_fake, rec = kl_to_normal(z_hat), d_cos(latents.z[:plain], z_hat[:plain])
-    l_j = layer_disentanglement_loss(decoder, z_hat[plain:], canvas, latents.crossover, norm) if lambda_j and len(latents.z_b) else torch.zeros_like(rec)
+    l_j = torch.zeros_like(rec)
+    if lambda_j and len(latents.z_b):
+        l_j = layer_disentanglement_loss(decoder, z_hat[plain:], canvas, latents.crossover, norm)
     loss = kl_fake + lambda_z * rec + lambda_j * l_j
     return loss, dict(kl_fake_theta=kl_fake.detach(), d_cos=rec.detach(), l_j=l_j.detach())
 
@@ -134,7 +140,7 @@ def invariance_loss(
     k: int, # the last layer of it
     distance = d_x, # of pictures, to a scalar
 ) -> Tensor: # scalar
-    "L_inv: codes of pictures that agree in layers j to k are interchangeable there (paper, eq. 9; eqs. 10 and 11 for k = N)."
+    "L_inv: codes of pictures that agree in layers j to k can be exchanged there (paper, eqs. 9 to 11)."
     styles = [z_2] * (j - 1) + [z_1] * (k - j + 1) + [z_2] * (decoder.n - k)
     return distance(x_2, decoder.decode(styles))
 

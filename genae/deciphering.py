@@ -32,7 +32,8 @@ class DecipheringAutoencoder(nn.Module):
         **net, # widths, latent_dim, bottleneck_channels, shift_axes and channels of `CipherNet`
     ):
         super().__init__()
-        self.settings = dict(size=size, layers=layers, num_images=num_images, clusters=clusters, seed=seed, **net)
+        self.settings = dict(size=size, layers=layers, num_images=num_images, clusters=clusters, seed=seed,
+                             **net)
         self.size, self.layers, self.clusters, self.seed = size, tuple(map(tuple, layers)), clusters, seed
         self.net = CipherNet(size, **net)
         given, masked = [n for n, _ in self.layers], [s[0].out_channels for s in self.net.encoder][:-1]
@@ -80,11 +81,12 @@ def new_patterns(
 def decipher(
     self: DecipheringAutoencoder,
     patterns: Patterns,
-    statistics: str = "known", # whose statistics: "known" or "new" patterns', or the "batch"'s, with fresh noise
+    statistics: str = "known", # batch norm's: of "known" or "new" patterns, or the "batch", with fresh noise
 ) -> Tensor: # (B, channels, size, size) in [-1, 1]
     "The pictures of patterns, each of its pattern alone; by 'batch' (public code) of its neighbours as well."
     return self._decode(self._latent(patterns, statistics), statistics)
 
+# %% ../nbs/23_deciphering.ipynb #c732cb3c
 @patch
 def _latent(self: DecipheringAutoencoder, patterns, statistics):
     if not isinstance(patterns, Patterns):
@@ -94,7 +96,8 @@ def _latent(self: DecipheringAutoencoder, patterns, statistics):
         raise ValueError(f"patterns of {patterns.channels} channels given, {wanted} needed")
     noise = self.noise.expand(len(patterns), -1, -1, -1)
     if statistics == "batch": noise = torch.randn(noise.shape, device=noise.device)
-    with batch_norm_statistics(self, statistics): return self.net.encode(noise, patterns.to(noise.device).masks())
+    with batch_norm_statistics(self, statistics):
+        return self.net.encode(noise, patterns.to(noise.device).masks())
 
 @patch
 def _decode(self: DecipheringAutoencoder, z, statistics):
@@ -114,7 +117,8 @@ def batch_norm_statistics(
     kept = [(m.momentum, {k: v.clone() for k, v in m.named_buffers()}) for m in norms]
     for m in norms: m.momentum = 0. # nothing is learned from what passes
     if statistics == "new":
-        for m, (mean, variance) in zip(norms, model.new_pattern_statistics.split([m.num_features for m in norms], 1)):
+        sizes = [m.num_features for m in norms]
+        for m, (mean, variance) in zip(norms, model.new_pattern_statistics.split(sizes, 1)):
             m.running_mean.copy_(mean)
             m.running_var.copy_(variance)
     model.net.train(statistics == "batch")
@@ -193,7 +197,9 @@ def recompute_batch_norm(
             noise = torch.randn(len(i), *model.noise.shape[1:], generator=generator, device=place)
             model.net(noise, patterns.masks(i), torch.full((len(i), model.net.shift_axes), 50., device=place))
         all_of = lambda k: torch.cat([getattr(m, k) for m in norms])
-        if statistics == "new": model.new_pattern_statistics.copy_(torch.stack([all_of("running_mean"), all_of("running_var")]))
+        if statistics == "new":
+            measured = torch.stack([all_of("running_mean"), all_of("running_var")])
+            model.new_pattern_statistics.copy_(measured)
     for m in norms: m.momentum = .1
     model.eval()
 

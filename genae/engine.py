@@ -20,9 +20,11 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
+
 from .files import load_state, write_atomically, save_state
 
 # %% ../nbs/17_engine.ipynb #a118baf8
@@ -75,7 +77,8 @@ def locked(
         file.seek(0)
         who = file.read(20).strip()
         file.close()
-        raise ValueError(f"{folder} is in use by process {who or 'unknown'}: wait until that ends, stop it (kill {who}), or choose another folder (--out)") from None
+        raise ValueError(f"{folder} is in use by process {who or 'unknown'}: wait until that ends, "
+                         f"stop it (kill {who}), or choose another folder (--out)") from None
     except OSError as e: warnings.warn(f"{folder} cannot be locked ({e.strerror}): start no second run in it")
     file.truncate(0)
     file.write(str(os.getpid())); file.flush()
@@ -97,7 +100,8 @@ def settings_of(
 ) -> dict:
     "What decides the outcome of a run, for JSON."
     named = next((k for k, r in recipes.items() if r == recipe), None)
-    return dict(model=model, size=images.shape[-1], recipe=named or asdict(recipe), **more, training_pictures=fingerprint(images))
+    return dict(model=model, size=images.shape[-1], recipe=named or asdict(recipe), **more,
+                training_pictures=fingerprint(images))
 
 # %% ../nbs/17_engine.ipynb #3e5bc4e0
 def other(
@@ -107,7 +111,8 @@ def other(
 ) -> list[str]: # nothing where both are the same
     "How two settings differ, in words."
     if there == here: return []
-    if isinstance(there, dict) and isinstance(here, dict): return [w for k in there | here for w in other(f"{name}.{k}", there.get(k), here.get(k))]
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [w for k in there | here for w in other(f"{name}.{k}", there.get(k), here.get(k))]
     if re.fullmatch("[0-9a-f]{16}", str(there)): return [f"the {name.replace('_', ' ')} are others"]
     said = ["one of its own" if isinstance(v, dict) else v for v in (there, here)]
     return [f"{name} is {said[0]} there and {said[1]} here"]
@@ -117,8 +122,10 @@ def checkpoints(
     folder: Path, # of a run
 ) -> list[Path]: # what is there
     "The checkpoint, and the one before it."
-    return [p for p in (folder / "checkpoint.safetensors", folder / "checkpoint.previous.safetensors") if p.exists()]
+    names = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+    return [folder / name for name in names if (folder / name).exists()]
 
+# %% ../nbs/17_engine.ipynb #a4d20f46
 def same_run(
     folder: Path, # of a run
     settings: dict, # that decide what comes out
@@ -126,12 +133,17 @@ def same_run(
     "Whether a folder holds this run; another run is refused."
     path = folder / "run.json"
     if not path.exists():
-        if checkpoints(folder): raise ValueError(f"{folder} holds a checkpoint, but no run.json that says of what: choose another folder (--out)")
-        return False
+        if not checkpoints(folder): return False
+        raise ValueError(f"{folder} holds a checkpoint, but no run.json that says of what: "
+                         "choose another folder (--out)")
     try: theirs = dict(json.loads(path.read_text())["run"])
-    except (ValueError, KeyError, TypeError, RecursionError): raise ValueError(f"{path} is damaged, or was not written by genae: choose another folder (--out)") from None
-    differ = [w for k, v in json.loads(json.dumps(settings)).items() for w in other(k, theirs.get(k), v)]
-    if differ: raise ValueError(f"{folder} holds a run with other settings: {', '.join(differ)}. Give the same settings, or another folder (--out)")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{path} is damaged, or was not written by genae: "
+                         "choose another folder (--out)") from None
+    ours = json.loads(json.dumps(settings))
+    if differ := [w for k, v in ours.items() for w in other(k, theirs.get(k), v)]:
+        raise ValueError(f"{folder} holds a run with other settings: {', '.join(differ)}. "
+                         "Give the same settings, or another folder (--out)")
     return True
 
 # %% ../nbs/17_engine.ipynb #471e0802
@@ -139,12 +151,13 @@ class Engine:
     "Makes steps, remembers everything, and may be stopped at any time."
     def __init__(
         self,
-        step, # function of the progress (0 to 1) that makes one step and returns pictures used and loss terms, (n, {name: scalar})
+        step, # makes a step at a progress (0 to 1); returns pictures used and loss terms, (n, {name: scalar})
         parts: dict, # name to anything with a state_dict, or a torch.Generator
         folder: str | Path = None, # where checkpoint.safetensors and log.jsonl go; None keeps nothing
-        settings: dict = None, # what decides the outcome, for JSON; a folder with a run of other settings is refused
+        settings: dict = None, # what decides the outcome, for JSON; a folder with other ones is refused
     ):
-        self.step, self.parts, self.folder, self.settings, self.lock = step, parts, Path(folder) if folder else None, settings, None
+        self.step, self.parts, self.settings, self.lock = step, parts, settings, None
+        self.folder = Path(folder) if folder else None
         self.done, self.images_seen, self.total, self.seconds, self.log = 0, 0, None, 0., []
 
 # %% ../nbs/17_engine.ipynb #50af8d9e
@@ -155,7 +168,8 @@ def claim(self: Engine) -> None:
     self.lock = self.lock or locked(self.folder)
     try:
         if self.settings is None or same_run(self.folder, self.settings): return
-        write_atomically(self.folder / "run.json", lambda p: p.write_text(json.dumps(dict(run=self.settings), indent=1) + "\n"))
+        text = json.dumps(dict(run=self.settings), indent=1) + "\n"
+        write_atomically(self.folder / "run.json", lambda p: p.write_text(text))
     except BaseException:
         self.release()
         raise
@@ -172,23 +186,31 @@ def state(
     self: Engine,
 ) -> dict:
     "All that a later run needs; the log is in a file of its own."
-    parts = {k: p.get_state() if isinstance(p, torch.Generator) else p.state_dict() for k, p in self.parts.items()}
-    return dict(parts=parts, torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                done=self.done, images_seen=self.images_seen, total=self.total, seconds=self.seconds)
+    parts = {k: p.get_state() if isinstance(p, torch.Generator) else p.state_dict()
+             for k, p in self.parts.items()}
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return dict(parts=parts, torch=torch.get_rng_state(), cuda=cuda, done=self.done,
+                images_seen=self.images_seen, total=self.total, seconds=self.seconds)
 
+# %% ../nbs/17_engine.ipynb #d2672b82
 @patch
 def load_state(
     self: Engine,
     state: dict, # what `state` returned
 ) -> None:
     "Go back to a state."
-    if missing := set(self.parts) ^ set(state["parts"]): raise ValueError(f"this checkpoint is of another kind of run: {', '.join(sorted(missing))} are in one and not in the other")
+    if missing := set(self.parts) ^ set(state["parts"]):
+        raise ValueError(f"this checkpoint is of another kind of run: {', '.join(sorted(missing))} "
+                         "are in one and not in the other")
     try:
-        for k, p in self.parts.items(): (p.set_state if isinstance(p, torch.Generator) else p.load_state_dict)(state["parts"][k])
-    except (RuntimeError, ValueError, KeyError) as e: raise ValueError(f"this checkpoint is of another run: {k} does not fit ({' '.join(str(e).split())[:200]})") from None
+        for k, p in self.parts.items():
+            (p.set_state if isinstance(p, torch.Generator) else p.load_state_dict)(state["parts"][k])
+    except (RuntimeError, ValueError, KeyError) as e:
+        raise ValueError(f"this checkpoint is of another run: {k} does not fit "
+                         f"({' '.join(str(e).split())[:200]})") from None
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state["cuda"])
-    self.done, self.images_seen, self.total, self.seconds = (state[k] for k in ("done", "images_seen", "total", "seconds"))
+    for k in ("done", "images_seen", "total", "seconds"): setattr(self, k, state[k])
 
 # %% ../nbs/17_engine.ipynb #63cb6f37
 def non_finite(
@@ -197,7 +219,8 @@ def non_finite(
 ): # yields the names of tensors with NaN or infinite entries
     "What in a state is no longer a number."
     if isinstance(tree, Tensor) and tree.is_floating_point() and not tree.isfinite().all(): yield name
-    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
+    if isinstance(tree, dict): inside = tree.items()
+    else: inside = enumerate(tree) if isinstance(tree, (list, tuple)) else ()
     for k, v in inside: yield from non_finite(v, f"{name}.{k}".lstrip("."))
 
 # %% ../nbs/17_engine.ipynb #c42657db
@@ -231,14 +254,18 @@ def _newest(self: Engine): # the state of the newest checkpoint that is whole; N
     for path in found:
         try:
             state = load_state(path)
-            if not isinstance(state, dict) or "parts" not in state: raise ValueError(f"{path} is no checkpoint")
-            if bad := next(non_finite(state["parts"]), None): raise ValueError(f"{path} is damaged: {bad} is not finite")
+            if not isinstance(state, dict) or "parts" not in state:
+                raise ValueError(f"{path} is no checkpoint")
+            if bad := next(non_finite(state["parts"]), None):
+                raise ValueError(f"{path} is damaged: {bad} is not finite")
         except ValueError as e: wrong.append(str(e)); continue
         if wrong:
             warnings.warn(f"{wrong[0]}; going on from the checkpoint before it, of step {state['done']}")
             os.replace(path, found[0])
         return state
-    if wrong: raise ValueError(f"{'; '.join(wrong)}. Delete {' and '.join(p.name for p in found)} to begin anew, or choose another folder (--out)")
+    if wrong:
+        raise ValueError(f"{'; '.join(wrong)}. Delete {' and '.join(p.name for p in found)} "
+                         "to begin anew, or choose another folder (--out)")
 
 # %% ../nbs/17_engine.ipynb #eaa856ab
 def rows(
@@ -253,7 +280,8 @@ def rows(
             row = json.loads(line)
             if row["step"] <= done: good.append(row)
         except (ValueError, KeyError, TypeError, RecursionError):
-            if k + 1 < len(lines) or line.endswith("\n"): warnings.warn(f"{path}: line {k + 1} cannot be read and is left out") # a last half line is a run that was killed
+            if k + 1 < len(lines) or line.endswith("\n"): # a last half line is a run that was killed
+                warnings.warn(f"{path}: line {k + 1} cannot be read and is left out")
     return good
 
 # %% ../nbs/17_engine.ipynb #b93aefb1
@@ -261,7 +289,7 @@ def rows(
 def run(
     self: Engine,
     total_images: int, # of the whole run, from its very beginning
-    minutes: float = None, # end by the clock if that comes first; the run is then no longer a function of its seed
+    minutes: float = None, # end by the clock if that comes first; then the seed alone decides no longer
     stop_at: int = None, # leave off after this step, to go on later
     note_every: int = 50, # steps between lines of the log
     save_every: int = 500, # steps between checkpoints
@@ -270,13 +298,15 @@ def run(
     "Run to the end, or to `stop_at`; a resumed run keeps the length that was set when it began."
     from tqdm.auto import tqdm
     self.total, began = self.total or total_images, time.perf_counter() - self.seconds
-    with self._undisturbed(total_images, minutes) as signals, tqdm(total=self.total, initial=self.images_seen, unit=" pictures", disable=quiet, mininterval=1) as bar:
+    known = None if minutes else self.total # how many pictures fit into the minutes is not known
+    with (self._undisturbed(total_images, minutes) as signals,
+          tqdm(total=known, initial=self.images_seen, unit=" pictures", disable=quiet, mininterval=1) as bar):
         while (t := self._progress(minutes, began)) < 1 and self.done != stop_at and not signals:
             n, terms = self.step(t)
             self.done, self.images_seen = self.done + 1, self.images_seen + n
             self._note(terms, bar, self.done % note_every == 0 or self.images_seen >= self.total)
             if self.done % save_every == 0: self.save()
-            if minutes: bar.total = None; bar.set_description_str(f"{min(self._progress(minutes, began), 1):.0%}", refresh=False) # how many pictures fit into the minutes is not known
+            if minutes: bar.set_description_str(f"{min(self._progress(minutes, began), 1):.0%}", False)
             bar.update(n)
         self.save()
     return self.log
@@ -294,7 +324,7 @@ def above_zero(
 # %% ../nbs/17_engine.ipynb #38b5a83d
 @patch
 @contextmanager
-def _undisturbed(self: Engine, total_images, minutes): # the folder is ours; a signal waits until the step is made and saved
+def _undisturbed(self: Engine, total_images, minutes): # our folder; a signal waits until a step is saved
     above_zero(total_images=total_images, minutes=minutes)
     self.claim()
     signals, usual = [], {}
@@ -318,7 +348,8 @@ def _progress(self: Engine, minutes, began): # 0 to 1, by pictures or by the clo
 
 @patch
 def _note(self: Engine, terms, bar, keep): # a term that is no number ends the run; a line of the log
-    row = dict(zip(terms, torch.stack([torch.as_tensor(v).float().detach() for v in terms.values()]).tolist())) if terms else {}
+    values = [torch.as_tensor(v).float().detach() for v in terms.values()]
+    row = dict(zip(terms, torch.stack(values).tolist())) if terms else {}
     for k, v in row.items():
         if not math.isfinite(v): self._stop(k, v)
     if not keep: return
@@ -328,16 +359,21 @@ def _note(self: Engine, terms, bar, keep): # a term that is no number ends the r
         path = self.folder / "log.jsonl"
         try:
             with open(path, "a") as f: f.write(json.dumps(self.log[-1]) + "\n")
-        except OSError as e: raise OSError(f"{path} could not be written ({e.strerror}); {self._left()}") from None
+        except OSError as e:
+            raise OSError(f"{path} could not be written ({e.strerror}); {self._left()}") from None
 
 # %% ../nbs/17_engine.ipynb #0d97db6a
 @patch
 def _rewrite_log(self: Engine): # what is ahead of the checkpoint, or of another run, is not ours
     path = self.folder and self.folder / "log.jsonl"
-    if path and (self.log or path.exists()): write_atomically(path, lambda p: p.write_text("".join(json.dumps(row) + "\n" for row in self.log)))
+    if path and (self.log or path.exists()):
+        lines = "".join(json.dumps(row) + "\n" for row in self.log)
+        write_atomically(path, lambda p: p.write_text(lines))
 
 @patch
-def _left(self: Engine): return f"the last good checkpoint is in {self.folder}" if self.folder and checkpoints(self.folder) else "there is no checkpoint to go back to"
+def _left(self: Engine):
+    if not self.folder or not checkpoints(self.folder): return "there is no checkpoint to go back to"
+    return f"the last good checkpoint is in {self.folder}"
 
 @patch
 def _stop(self: Engine, name, value):

@@ -9,6 +9,7 @@ __all__ = ['to_latents', 'remaining_layers', 'mix', 'mixing_grid', 'encode_datas
 # %% ../nbs/19_mixing.ipynb #f98bf264
 import torch
 from torch import Tensor
+
 from .automodulator import Automodulator
 from .core import rng, to_float
 from .datasets import ImageDataset
@@ -54,7 +55,8 @@ def mix(
     if odd := [k for k in parts if not isinstance(k, str) and not (isinstance(k, tuple) and len(k) == 2)]:
         raise ValueError(f"parts {odd}: name a scale, or layers as a pair (i, j)")
     codes = {k: to_latents(model, s) for k, s in parts.items()}
-    if rest is not None: codes |= dict.fromkeys(remaining_layers(model.decoder, parts), to_latents(model, rest))
+    if rest is not None:
+        codes |= dict.fromkeys(remaining_layers(model.decoder, parts), to_latents(model, rest))
     n = max(len(z) for z in codes.values())
     if wrong := [k for k, z in codes.items() if len(z) not in (1, n)]:
         raise ValueError(f"{wrong} have neither 1 nor {n} pictures")
@@ -155,7 +157,7 @@ def attribute_direction(
 def edit(
     model: Automodulator,
     x: Tensor, # pictures (B, C, S, S) or codes (B, d)
-    vector: Tensor, # (d,), see `attribute`
+    vector: Tensor, # (d,), see `attribute_direction`
     strength: float, # times the vector is added; negative takes the attribute away
     layers = None, # the layers that are changed, a scale or a range (i, j); None = all
 ) -> Tensor: # (B, C, S, S) in [-1, 1]
@@ -163,7 +165,7 @@ def edit(
     z = to_latents(model, x)
     if vector.shape[-1:] != (model.latent_dim,):
         raise ValueError(f"an attribute is a vector ({model.latent_dim},), not {tuple(vector.shape)}: "
-                         "see `attribute`")
+                         "see `attribute_direction`")
     return mix(model, {layers or (1, model.decoder.n): normalize(z + strength * vector)}, rest=z)
 
 # %% ../nbs/19_mixing.ipynb #7d7ffdc6

@@ -10,11 +10,12 @@ __all__ = ['LAYERS', 'ATTEMPTS', 'count_patterns', 'subsets', 'random_draws', 'P
 import math
 from itertools import combinations, product
 from pathlib import Path
+
 import torch
 from fastcore.basics import patch
-from torch import Tensor
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 # %% ../nbs/20_patterns.ipynb #4e85cb7b
 LAYERS = ((128, 1), (256, 4), (512, 16)) # channels and active channels of the paper's three masked layers

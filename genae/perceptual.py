@@ -8,6 +8,7 @@ __all__ = ['CUTS', 'unit_features', 'Perceptual', 'lpips', 'small_perceptual']
 # %% ../nbs/21_perceptual.ipynb #e8afc0c4
 from importlib.resources import files
 from pathlib import Path
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn

@@ -8,6 +8,7 @@ __all__ = ['KNOTS', 'TOP', 'general_robust_loss', 'log_partition', 'AdaptiveLoss
 # %% ../nbs/15_robust.ipynb #2f0e53ff
 import math
 from functools import lru_cache
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -21,12 +22,14 @@ def general_robust_loss(
 ) -> Tensor: # the broadcast shape, in the precision of x; 0 at x = 0, never negative
     "The general robust loss, smooth in x, alpha_robust and c (Barron 2019, eq. 8; eqs. 15.1 and 15.3)."
     eps, far = torch.finfo(x.dtype).eps, (torch.finfo(x.dtype).max * torch.finfo(x.dtype).eps) ** .5
-    alpha = torch.as_tensor(alpha_robust, dtype=x.dtype, device=x.device).clamp(-eps ** -2, eps ** -2) # as good as infinite
+    alpha = torch.as_tensor(alpha_robust, dtype=x.dtype, device=x.device)
+    alpha = alpha.clamp(-eps ** -2, eps ** -2) # as good as infinite
     u, b = (x / c).clamp(-far, far).square(), (alpha - 2).abs()
     w = torch.log1p(u / b.clamp(min=eps)) / 2
     s, near_2 = alpha * w, b < .1
     near_0 = (s.abs() < .1) & ~near_2
-    power = torch.where(near_2, u + (u + b) * torch.expm1((alpha - 2) * w), b * (torch.where(near_2, 0., s).exp() - 1))
+    power = torch.where(near_2, u + (u + b) * torch.expm1((alpha - 2) * w),
+                        b * (torch.where(near_2, 0., s).exp() - 1))
     s = torch.where(near_0, s, 0.)
     series = 1 + s / 2 * (1 + s / 3 * (1 + s / 4 * (1 + s / 5 * (1 + s / 6 * (1 + s / 7))))) # of expm1(s) / s
     return torch.where(near_0, b * w * series, power / torch.where(alpha.abs() < 1e-5, 1., alpha))
@@ -35,7 +38,7 @@ def general_robust_loss(
 KNOTS = 2048 # of the table of ln Z, evenly spaced in the cube root of 2 - alpha_robust
 TOP = (2 - 1e-7) ** (1 / 3) # where they end; 1e-7 instead of 0 keeps the quotients finite
 
-def _quadrature(alpha): # ln Z of (n,) shapes between 0 and 2 by the trapezoidal rule in v, where x = sqrt(2 - alpha) sinh(v)
+def _quadrature(alpha): # ln Z of (n,) shapes in (0, 2), trapezoidal rule in v; x = sqrt(2 - alpha) sinh(v)
     v = torch.arange(0, 36, 1 / 6, dtype=torch.float64)
     alpha, weight = alpha[:, None], torch.full_like(v, 1 / 3)
     weight[0] /= 2
@@ -44,7 +47,7 @@ def _quadrature(alpha): # ln Z of (n,) shapes between 0 and 2 by the trapezoidal
 
 # %% ../nbs/15_robust.ipynb #a6bc419b
 @lru_cache
-def _table(dtype, device): # (KNOTS, 4): a cubic between each two knots that has the right values and slopes at both
+def _table(dtype, device): # (KNOTS, 4): between two knots a cubic with the right values and slopes at both
     with torch.enable_grad():
         t = torch.linspace(0, TOP, KNOTS + 1, dtype=torch.float64)[1:].requires_grad_()
         f = _quadrature(2 - t ** 3)
@@ -61,7 +64,8 @@ def log_partition(
     "ln Z: what makes exp(-rho) a density of width 1, by a table made once (Barron 2019, eq. 17; eq. 15.6)."
     alpha = alpha_robust
     if alpha.numel() and (alpha.min() < 0 or alpha.max() > 2):
-        raise ValueError(f"log_partition: alpha_robust from {alpha.min().item():g} to {alpha.max().item():g} given, 0 to 2 needed; "
+        lo, hi = alpha.min().item(), alpha.max().item()
+        raise ValueError(f"log_partition: alpha_robust from {lo:g} to {hi:g} given, 0 to 2 needed; "
                          "below 0 the density has no finite mass")
     t = (2 - alpha).clamp(min=torch.finfo(alpha.dtype).tiny) ** (1 / 3) * (KNOTS / TOP)
     k = t.detach().long().clamp(0, KNOTS - 1)
@@ -71,15 +75,18 @@ def log_partition(
 
 # %% ../nbs/15_robust.ipynb #070ad0e6
 class AdaptiveLoss(nn.Module):
-    "A shape and a scale for every pixel and colour, at every resolution from 4 to `size`, learned with the network (Deep Automodulators, section 3.2)."
+    "Learned shapes and scales for each pixel, colour and resolution (Deep Automodulators, section 3.2)."
     def __init__(self,
         size: int = 32, # of the largest pictures, 4 times a power of two
         channels: int = 3,
         scale_lo: float = 1e-5, # of the scales, in the unit of the pictures; Barron's and the public code's
     ):
         super().__init__()
-        if not 0 < scale_lo < 1: raise ValueError(f"AdaptiveLoss: scale_lo={scale_lo:g} given, a number between 0 and 1 needed, where all scales begin")
-        if size < 4 or size.bit_count() != 1: raise ValueError(f"AdaptiveLoss: size={size} given, 4, 8, 16 or a larger power of two needed")
+        if not 0 < scale_lo < 1:
+            raise ValueError(f"AdaptiveLoss: scale_lo={scale_lo:g} given, a number between 0 and 1 needed, "
+                             "where all scales begin")
+        if size < 4 or size.bit_count() != 1:
+            raise ValueError(f"AdaptiveLoss: size={size} given, 4, 8, 16 or a larger power of two needed")
         sizes = [4 * 2 ** k for k in range(int(math.log2(size)) - 1)]
         zeros = lambda: nn.ParameterDict([(str(r), nn.Parameter(torch.zeros(channels, r, r))) for r in sizes])
         self.shape_latent, self.scale_latent = zeros(), zeros()
@@ -88,7 +95,9 @@ class AdaptiveLoss(nn.Module):
 
 # %% ../nbs/15_robust.ipynb #adb26ad9
 def _latent(latents, size):
-    if str(size) not in latents: raise ValueError(f"AdaptiveLoss: no table for {size} pixels, only for {', '.join(latents)}; make it with a larger size")
+    if str(size) not in latents:
+        raise ValueError(f"AdaptiveLoss: no table for {size} pixels, only for {', '.join(latents)}; "
+                         "make it with a larger size")
     return latents[str(size)]
 
 @patch
@@ -103,7 +112,8 @@ def scale(self: AdaptiveLoss,
     size: int, # resolution
 ) -> Tensor: # (C, size, size), in the unit of the pictures, above the floor
     "The scale of each entry (Barron's code; eq. 15.9)."
-    return self.scale_lo + (1 - self.scale_lo) * F.softplus(_latent(self.scale_latent, size) + math.log(math.e - 1))
+    s = _latent(self.scale_latent, size) + math.log(math.e - 1)
+    return self.scale_lo + (1 - self.scale_lo) * F.softplus(s)
 
 # %% ../nbs/15_robust.ipynb #94c03b02
 @patch
@@ -111,10 +121,12 @@ def forward(self: AdaptiveLoss,
     x: Tensor, # (B, C, S, S)
     x_hat: Tensor, # (B, C, S, S)
 ) -> Tensor: # scalar, nats per entry; may be negative
-    "Mean negative log-likelihood of the residuals; stands in for `d_x` (Deep Automodulators, section 3.2; eq. 15.7)."
+    "Mean negative log-likelihood of residuals, for `d_x` (Deep Automodulators, section 3.2; eq. 15.7)."
     alpha, c = self.alpha_robust(x.shape[-1]), self.scale(x.shape[-1])
     if x.shape != x_hat.shape or x.shape[1:] != alpha.shape:
-        raise ValueError(f"AdaptiveLoss: pictures {tuple(x.shape)} and {tuple(x_hat.shape)} given, two of (B, {', '.join(map(str, alpha.shape))}) needed")
+        needed = ", ".join(map(str, alpha.shape))
+        raise ValueError(f"AdaptiveLoss: pictures {tuple(x.shape)} and {tuple(x_hat.shape)} given, "
+                         f"two of (B, {needed}) needed")
     b = 2 - alpha
     w = torch.log1p(((x_hat - x) / (c * b.sqrt())).square()) / 2
     return (b / alpha * torch.expm1(alpha * w).mean(0) + c.log() + log_partition(alpha)).mean()
@@ -124,7 +136,7 @@ def forward(self: AdaptiveLoss,
 def grow(self: AdaptiveLoss,
     size: int, # resolution that begins
 ) -> None:
-    "Start a resolution from the one below, each entry's latents copied to its 2x2 block; once only (Deep Automodulators, section 3.2; eq. 15.10)."
+    "Copy the latents of the size below into 2x2 blocks, once (Deep Automodulators, section 3.2; eq. 15.10)."
     _latent(self.shape_latent, size)
     r = int(self.grown)
     with torch.no_grad():

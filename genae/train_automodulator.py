@@ -23,7 +23,8 @@ from .cycles import d_x, d_x_squared, decoder_loss, sample_latents, encoder_loss
 from .datasets import ImageDataset
 from .decoder import Decoder
 from .engine import Ema, Engine, above_zero, lr_factor, fingerprint, recipe_named, run_to_end
-from .growing import PAPER_PHASES, REFERENCE_PHASES, Phase, Growth, downsample_real, scale_schedule, grow, growth_at
+from .growing import (PAPER_PHASES, REFERENCE_PHASES, Growth, Phase, downsample_real, grow, growth_at,
+                           scale_schedule)
 from .layers import LARGE_WIDTHS, PAPER_WIDTHS
 from .robust import AdaptiveLoss
 
@@ -38,7 +39,7 @@ class ReferenceQuirks:
     pool_size: int = 0 # generated pictures kept to be shown to the encoder again; 200
     flip: bool = False # each real picture is mirrored with probability one half
     crossover_between_resolutions: bool = False # mixtures are split between resolutions only
-    pairs_replace_reconstruction: bool = False # terms of pairs replace the reconstruction, and move maps to statistics too
+    pairs_replace_reconstruction: bool = False # pairs' terms do, and move maps to statistics too
     freeze_previous_to_rgb: bool = False # the former resolution's `to_rgb` rests in the decoder's step
     keep_robust_grads: bool = False # the robust loss's gradients are never zeroed
     scrambled_growth: bool = False # the robust loss's tables grow in the wrong order
@@ -60,13 +61,13 @@ class Recipe(ReferenceQuirks):
     l2_norm_j: bool = False # it takes the L2 norm, as printed (eq. 4), not the mean square
     crossover_at_n: bool = False # j may be N, which splits nothing, as printed (eq. 6)
     lambda_joint: float = 0. # joint divergence of real codes, unclamped (ours)
-    shared_layers: tuple = () # layers (j, k) that pictures share with their partners (eqs. 7 to 11); k = 0 is N
+    shared_layers: tuple = () # layers (j, k) that pictures share with partners (eqs. 7 to 11); k = 0 is N
     lambda_inv: float = 1. # weight of what they share, as printed
     mixed_fraction: float = .25 # part of the generated pictures that are mixtures (eq. 6)
     decoder_learns_x: bool = False # whether the reconstruction also moves the decoder (ours)
     decoder_lr_factor: float = 1. # the decoder's learning rate over the encoder's
     betas: tuple = (0., .99) # of Adam (public code)
-    lr_decay_fraction: float = 0. # last part of the run in which the learning rate falls to a twentieth (ours)
+    lr_decay_fraction: float = 0. # last part of the run, where the learning rate falls to a twentieth (ours)
     ema_half_life: float = 44_000. # of the averaged weights, in pictures; decay 0.999 at a batch of 64
 
 # %% ../nbs/18_train_automodulator.ipynb #eaa435ff
@@ -75,9 +76,10 @@ PUBLIC_MODEL = PAPER_MODEL | dict(decoder_widths=LARGE_WIDTHS, blur=True, noise=
                                   styles="reference")
 PAPER = Recipe(model=PAPER_MODEL, l2_norm_j=True, crossover_at_n=True)
 REFERENCE = Recipe(
-    model=PUBLIC_MODEL, lambda_j=10., lambda_real=1., clamp_above=True, stable_lambda_x=1.5, mixed_fraction_theta=.5, pool_size=200,
-    flip=True, crossover_between_resolutions=True, pairs_replace_reconstruction=True, freeze_previous_to_rgb=True, keep_robust_grads=True, scrambled_growth=True,
-    ema_per_step=True)
+    model=PUBLIC_MODEL, lambda_j=10., lambda_real=1., clamp_above=True, stable_lambda_x=1.5,
+    mixed_fraction_theta=.5, pool_size=200, flip=True, crossover_between_resolutions=True,
+    pairs_replace_reconstruction=True, freeze_previous_to_rgb=True, keep_robust_grads=True,
+    scrambled_growth=True, ema_per_step=True)
 
 def _reference(data): # only faces and rooms are flipped, and CelebA-HQ has the small decoder
     model = PUBLIC_MODEL | (dict(decoder_widths=PAPER_WIDTHS) if data == "celeba-hq" else {})
@@ -88,7 +90,8 @@ CLASS_PHASES = tuple(Phase(size, images, fade, batch=32, lr=3e-3, margin=.3)
                      for size, images, fade in [(8, 1., 0.), (16, 3., 1.), (32, 6., 2.), (64, 12., 4.)])
 CLASS = Recipe(
     phases=CLASS_PHASES, model=dict(blur=True), scale_lo=.3, lambda_x=30., lambda_z=5., lambda_j=3.,
-    lambda_joint=1., decoder_learns_x=True, decoder_lr_factor=4., betas=(.5, .99), lr_decay_fraction=.3, ema_half_life=2_500.)
+    lambda_joint=1., decoder_learns_x=True, decoder_lr_factor=4., betas=(.5, .99), lr_decay_fraction=.3,
+    ema_half_life=2_500.)
 RECIPES = {"paper": PAPER, "reference": _reference("ffhq"), "class": CLASS}
 RECIPES |= {f"paper:{data}": replace(PAPER, phases=phases) for data, phases in PAPER_PHASES.items()}
 RECIPES |= {f"reference:{data}": _reference(data) for data in REFERENCE_PHASES}
@@ -127,7 +130,8 @@ def crossovers(
 ) -> list[int]: # the layers j after which a mixture may be split
     "1, ..., N (paper, eq. 6), or without N, or the last layers of the resolutions."
     places = decoder.layer_resolutions
-    if recipe.crossover_between_resolutions: return [j for j in range(1, decoder.n) if places[j - 1] != places[j]]
+    if recipe.crossover_between_resolutions:
+        return [j for j in range(1, decoder.n) if places[j - 1] != places[j]]
     return list(range(1, decoder.n + recipe.crossover_at_n))
 
 def shared_layers_at(
@@ -157,8 +161,10 @@ def step_encoder(
     loss, terms = encoder_loss(
         model.encoder, model.decoder, x, fake, margin=margin, lambda_x=lambda_x, distance=distance,
         lambda_joint=recipe.lambda_joint, lambda_real=recipe.lambda_real,
-        clamp_above=margin / 2 if recipe.clamp_above else math.inf, shared_layers=shared_layers_at(model.decoder.n, recipe),
-        lambda_inv=lambda_x if recipe.pairs_replace_reconstruction else recipe.lambda_inv, replace_reconstruction=recipe.pairs_replace_reconstruction)
+        clamp_above=margin / 2 if recipe.clamp_above else math.inf,
+        shared_layers=shared_layers_at(model.decoder.n, recipe),
+        lambda_inv=lambda_x if recipe.pairs_replace_reconstruction else recipe.lambda_inv,
+        replace_reconstruction=recipe.pairs_replace_reconstruction)
     loss.backward()
     return terms | dict(grad_phi=_gradient_norm(model.encoder))
 
@@ -175,7 +181,8 @@ def step_decoder(
     decoder.requires_grad_(True)
     if recipe.freeze_previous_to_rgb and decoder.size > 4:
         decoder.to_rgb[str(decoder.size // 2)].requires_grad_(False)
-    latents = sample_latents(batch, model.latent_dim, crossovers(decoder, recipe), generator, recipe.mixed_fraction_theta)
+    cuts = crossovers(decoder, recipe)
+    latents = sample_latents(batch, model.latent_dim, cuts, generator, recipe.mixed_fraction_theta)
     loss, terms = decoder_loss(encoder, decoder, latents, recipe.lambda_z, recipe.lambda_j, recipe.l2_norm_j)
     loss.backward()
     encoder.requires_grad_(True)
@@ -189,16 +196,16 @@ def training_step(
     growth: Growth,
     distance, # of pictures and their reconstructions; may have parameters of its own
     pool: ImagePool, # or None
-    optimisers: tuple, # the encoder's, the decoder's; with `pairs_replace_reconstruction` a third, of the maps to statistics
+    optimisers: tuple, # encoder's, decoder's; with `pairs_replace_reconstruction` that of maps to statistics
     generator: torch.Generator,
 ) -> dict: # loss terms by name
     "One step of each network (paper, section 3.2, Fig. 3)."
-    decoder = model.decoder
+    decoder, cuts = model.decoder, crossovers(model.decoder, recipe)
     model.zero_grad()
     if isinstance(distance, nn.Module) and not recipe.keep_robust_grads: distance.zero_grad()
     decoder.requires_grad_(recipe.decoder_learns_x)
     for layer in decoder.layers if optimisers[2:] else (): layer.adain.requires_grad_(True)
-    latents = sample_latents(len(x), model.latent_dim, crossovers(decoder, recipe), generator, recipe.mixed_fraction)
+    latents = sample_latents(len(x), model.latent_dim, cuts, generator, recipe.mixed_fraction)
     with torch.no_grad(): fake, _ = generate(decoder, latents)
     if pool and growth.alpha_fade == 1: fake = pool.swap(fake, generator)
     terms = step_encoder(model, x, fake, recipe, growth, distance)
@@ -259,8 +266,9 @@ def run_length(
     own = sum(p.images for p in phases)
     steps = [a.batch * own / b.images for a, b in zip(phases, phases[1:])] # one may not jump over a phase
     if total_images and total_images < (least := math.ceil(max(steps, default=1))):
-        raise ValueError(f"pictures is {total_images}, too few to grow to {dataset.size} pixels in {len(phases)} "
-                         f"phases: {least} are the least, {CLASS_IMAGES:,} give pictures worth a look")
+        raise ValueError(f"total_images is {total_images}, too few to grow to {dataset.size} pixels "
+                         f"in {len(phases)} phases: {least} are the least, "
+                         f"{CLASS_IMAGES:,} give pictures worth a look")
     if total_images or minutes: return total_images or 1e12
     return CLASS_IMAGES if phases[0].images < phases[0].batch else own
 
@@ -287,7 +295,7 @@ def _parts(model, recipe, distance, generator): # all that a later run needs
     parts = dict(model=model, ema=ema, encoder_optimiser=adam([*model.encoder.parameters(), *own]),
                  decoder_optimiser=adam(model.decoder.parameters()), generator=generator)
     if own: parts["distance"] = distance
-    if recipe.pairs_replace_reconstruction and recipe.shared_layers: # at the first phase's rate, whatever the phase (public code)
+    if recipe.pairs_replace_reconstruction and recipe.shared_layers: # always at one rate (public code)
         styles = [p for layer in model.decoder.layers for p in layer.adain.parameters()]
         parts["styles_optimiser"] = adam(styles, lr=1e-3)
     if recipe.pool_size: parts["pool"] = ImagePool(recipe.pool_size)
@@ -336,7 +344,7 @@ def make_engine(
     total_images: float = None, # to be seen in the whole run; None takes the recipe's own number
     seed: int = 0, # of batches, codes and splits
     folder: str | Path = None, # for checkpoint and log
-    partners: ImageDataset = None, # picture i of it shares `recipe.shared_layers` with the data set's; None = mirror images
+    partners: ImageDataset = None, # picture i shares `recipe.shared_layers` with theirs; None = mirror images
 ) -> Engine: # that knows its total; the averaged model is `.parts["ema"].net`
     "An engine that trains the automodulator (paper, eqs. 1 and 6, section 3.1)."
     above_zero(total_images=total_images)

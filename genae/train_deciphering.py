@@ -62,12 +62,12 @@ class Recipe:
     lr: float = 2e-3
     shift_lr: float = 2e-4 # of the network that reads the shift
     weight_decay: float = .08 # AdamW's weight decay, of all parameters
-    decay_reaches_target: bool = True # the decay arrives at its target; in the public code it stays one epoch short
+    decay_reaches_target: bool = True # it arrives at its target; in the public code it stays one epoch short
     mirror: bool = False # every second epoch shows mirrored pictures with mirrored patterns (public code)
     distance: str = "lpips-alex" # or "lpips-vgg"; "toyfaces-small" is ours
     distance_min_size: int = 128 # pixels to which smaller pictures are enlarged for it (public code)
     lambda_pixels: float = 0. # weight of the mean squared error (ours)
-    lr_decay_fraction: float = 0. # last part of the run in which the learning rate falls to a twentieth (ours)
+    lr_decay_fraction: float = 0. # last part of the run, where the learning rate falls to a twentieth (ours)
     ema_decay: float = .99995 # decay of the averaged weights at each step
     library_ema: bool = False # the averaging as the public code's library does it
     bfloat16: bool = True # on a GPU both networks compute in sixteen bits (ours)
@@ -75,7 +75,8 @@ class Recipe:
 
 # %% ../nbs/23_train_deciphering.ipynb #41de80ac
 CLASS = Recipe(
-    layers=((32, 1), (64, 4), (128, 8)), model=dict(widths=(32, 64, 128, 256), latent_dim=64, bottleneck_channels=32),
+    layers=((32, 1), (64, 4), (128, 8)),
+    model=dict(widths=(32, 64, 128, 256), latent_dim=64, bottleneck_channels=32),
     stages=(Stage(200, 2, .4), Stage(100, 0)), batch=64, distance="toyfaces-small", lambda_pixels=3.,
     ema_decay=.998, lr_decay_fraction=.5)
 PAPER = Recipe(model=dict(clusters=32), bfloat16=False, compiled=False)
@@ -83,7 +84,8 @@ RECIPES = {
     "paper": PAPER,
     "reference": replace(PAPER, decay_reaches_target=False, mirror=True, library_ema=True),
     "class": CLASS,
-    "lpips": replace(CLASS, distance="lpips-alex", distance_min_size=64), # for other pictures than drawn faces
+    # for other pictures than drawn faces
+    "lpips": replace(CLASS, distance="lpips-alex", distance_min_size=64),
 }
 
 # %% ../nbs/23_train_deciphering.ipynb #fe9d4e40
@@ -215,17 +217,17 @@ def scheduled_step(
     "The step that the schedule asks for."
     model, ema, optimiser, order = (parts[k] for k in ("model", "ema", "optimiser", "order"))
     k, epoch, epochs_here = stage_at(t, recipe, epochs)
-    stage = recipe.stages[k]
+    stage, draws = recipe.stages[k], parts["generator"]
     if order.stage != k:
         order.stage = k
         optimiser.state.clear()
         ema.load_state_dict(dict(net=model.net.state_dict(), images_seen=0))
-    now, slow = dict(weight_decay=weight_decay_at(epoch, epochs_here, stage, recipe)), lr_factor(t, recipe.lr_decay_fraction)
+    now = dict(weight_decay=weight_decay_at(epoch, epochs_here, stage, recipe))
+    slow = lr_factor(t, recipe.lr_decay_fraction)
     for g, lr in zip(optimiser.param_groups, (recipe.lr, recipe.shift_lr)): g.update(now, lr=lr * slow)
     i, mirror = order.next(), recipe.mirror and order.epoch % 2
     x = dataset.batch(i).flip(-1) if mirror else dataset.batch(i)
-    terms = training_step(model, x, tables[mirror].masks(i), stage.shift, distance, recipe, optimiser,
-                          parts["generator"])
+    terms = training_step(model, x, tables[mirror].masks(i), stage.shift, distance, recipe, optimiser, draws)
     ema.update(model.net, len(x))
     return len(x), terms
 
@@ -250,7 +252,8 @@ def make_engine(
     if recipe.compiled and device.type == "cuda":
         model.net.compile()
         distance.embed = torch.compile(distance.embed)
-    engine = Engine(lambda t: scheduled_step(t, dataset, tables, recipe, epochs, distance, parts), parts, folder)
+    step = lambda t: scheduled_step(t, dataset, tables, recipe, epochs, distance, parts)
+    engine = Engine(step, parts, folder)
     engine.total = total
     return engine
 
@@ -278,8 +281,8 @@ def finalize(
     model.net.load_state_dict(engine.parts["ema"].net.state_dict())
     recompute_batch_norm(model, rng(seed, model.noise.device))
     model.log = engine.log
-    model.about = dict(recipe=asdict(recipe), images_seen=engine.images_seen, steps=engine.done, epochs=epochs,
-                       seed=seed)
+    model.about = dict(recipe=asdict(recipe), images_seen=engine.images_seen, steps=engine.done,
+                       epochs=epochs, seed=seed)
     return model
 
 # %% ../nbs/23_train_deciphering.ipynb #c51c48d7
@@ -295,7 +298,8 @@ def train(
 ) -> DecipheringAutoencoder: # the averaged model, in evaluation mode; `.log` is the run's log
     "Train a deciphering autoencoder on a data set of pictures."
     recipe = recipe_named(recipe, RECIPES)
-    engine = make_engine(new_model(dataset, recipe, seed, **settings), dataset, recipe, total_images, seed, folder)
+    model = new_model(dataset, recipe, seed, **settings)
+    engine = make_engine(model, dataset, recipe, total_images, seed, folder)
     run_to_end(engine, minutes, quiet, model="deciphering", images=dataset.images, recipe=recipe,
                recipes=RECIPES, total_images=total_images, seed=seed, settings=settings or None)
     return finalize(engine, recipe, seed)

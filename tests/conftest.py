@@ -80,6 +80,15 @@ def book(tmp_path_factory):
 def report(): return REPORT.append
 
 
+@pytest.fixture
+def double():
+    "Everything that a test makes is in double precision."
+    import torch
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def pytest_terminal_summary(terminalreporter):
     if REPORT: terminalreporter.section("measured")
     for line in REPORT: terminalreporter.write_line(line)

@@ -24,7 +24,6 @@ HEAVY = ("lpips", "torchvision", "sklearn", "ipywidgets", "matplotlib", "scipy",
 WEIGHTS_LIMIT = 8 * 2**20
 OUTPUT_LIMIT = 150 * 2**10
 COLUMNS = 110
-WIDE = {"15_robust", "16_cycles", "17_engine", "18_automodulator", "23_deciphering"} # not wrapped yet
 LESSON_RULES, PACKAGE_RULES = {}, {}
 
 
@@ -159,7 +158,6 @@ def one_idea_per_cell(nb, book):
 @lesson_rule
 def columns(nb, book):
     "Code that is projected fits on the wall."
-    if nb.name in WIDE: return
     for c in nb.code:
         for line in c.source.splitlines():
             if len(line) > COLUMNS: yield f"a line of code has {len(line)} columns, {COLUMNS} at most: {line.strip()[:60]!r}"

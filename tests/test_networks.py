@@ -18,13 +18,6 @@ pytestmark = pytest.mark.usefixtures("double")
 NEAR = dict(rtol=1e-9, atol=1e-9) # rounding in double precision; sums run in another order
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def shaken(net):
     "No bias is zero, no gain is one; statistics of batch normalisation are some that were never measured."
     with torch.no_grad():

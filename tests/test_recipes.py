@@ -18,13 +18,6 @@ SMALL = dict(latent_dim=6, widths=(8, 6), depth=(2, 2))
 NAMES = ("paper", "reference")
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def small(recipe):
     "The recipe's own model, with few channels."
     model = recipe.model | SMALL

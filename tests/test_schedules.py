@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_switches import BASE, CIPHER, NEAR, SMALL, Doubles, alike, equal, kl, new_engine, phi_loss, slopes, stub, walked
+from test_switches import BASE, CIPHER, NEAR, SMALL, Doubles, alike, equal, faces, kl, new_engine, phi_loss, slopes, stub, walked
 
 from genae import deciphering, train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
@@ -19,15 +19,7 @@ from genae.growing import BATCHES, REFERENCE_PHASES, Phase, scale_schedule, grow
 from genae.train_deciphering import EpochSampler, Stage
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture(scope="module")
-def faces(): return Doubles(toyfaces(12, size=16, seed=3).images)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.fixture(scope="module")

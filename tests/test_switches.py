@@ -23,6 +23,7 @@ from genae.deciphering import DecipheringAutoencoder
 from genae.growing import Phase
 from genae.perceptual import Perceptual
 
+pytestmark = pytest.mark.usefixtures("double")
 NEAR = dict(rtol=1e-9, atol=1e-11) # two orders of summation in double precision
 
 
@@ -31,13 +32,6 @@ class Doubles(ImageDataset):
     def batch(self, index, *a, **k):
         self.asked = index
         return ((super().batch(index, *a, **k).double() + 1) * 127.5).round() / 127.5 - 1
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +51,13 @@ def equal(a, b): return all(torch.equal(x, y) for x, y in zip(a, b, strict=True)
 # ---------------------------------------------------------------- the automodulator
 
 AUTO = {f.name for f in fields(train_automodulator.Recipe)}
-PAIRS = dict(shared_layers=(2, 0), lambda_inv=2.) if "shared_layers" in AUTO else dict(pose=1) # layers 2 to N are those of the mirror image as well
+PAIRS = dict(shared_layers=(2, 0), lambda_inv=2.) # layers 2 to N are those of the mirror image as well
 STILL = (Phase(16, 64., 0., batch=8, lr=0., margin=10.),) # a rate of 0: the gradients of a step are left, and the weights are those that it began with
 BASE = train_automodulator.Recipe(
-    phases=STILL, model={}, distance="L1", scale_lo=.2, lambda_x=2., lambda_z=3., lambda_j=1.5, lambda_joint=0., lambda_real=0., clamp_above=False, stable_lambda_x=1., mixed_fraction=.25, mixed_fraction_theta=.25,
-    pool_size=0, crossover_between_resolutions=False, freeze_previous_to_rgb=False, keep_robust_grads=False, scrambled_growth=False, ema_per_step=False, decoder_learns_x=False, decoder_lr_factor=1., betas=(0., .99), lr_decay_fraction=0., ema_half_life=1e4,
-    **{k: v for k, v in dict(l2_norm_j=False, crossover_at_n=False, shared_layers=(), lambda_inv=1., pairs_replace_reconstruction=False, flip=False, pose=0).items() if k in AUTO})
+    phases=STILL, model={}, distance="L1", scale_lo=.2, lambda_x=2., lambda_z=3., lambda_j=1.5, l2_norm_j=False, lambda_joint=0., lambda_real=0., clamp_above=False,
+    stable_lambda_x=1., mixed_fraction=.25, mixed_fraction_theta=.25, crossover_at_n=False, crossover_between_resolutions=False, shared_layers=(), lambda_inv=1.,
+    pairs_replace_reconstruction=False, pool_size=0, flip=False, freeze_previous_to_rgb=False, keep_robust_grads=False, scrambled_growth=False, ema_per_step=False,
+    decoder_learns_x=False, decoder_lr_factor=1., betas=(0., .99), lr_decay_fraction=0., ema_half_life=1e4)
 
 
 def walked(faces, recipe, steps=1, t=0., dull=False):
@@ -120,8 +115,8 @@ def phi_loss(run, recipe, shown=None):
     z, margin, N = encoder(x), recipe.phases[-1].margin, decoder.n
     distance = dict(L1=lambda a, b: (a - b).abs().mean(), L2=lambda a, b: ((a - b) ** 2).mean(), robust=charbonnier(run, recipe) if run.distance is not None else None)[recipe.distance]
     real = kl(z)
-    gap, half, pairs = real - kl(encoder(fake)), len(x) // 2, getattr(recipe, "shared_layers", ()) or getattr(recipe, "pose", 0)
-    instead = pairs and getattr(recipe, "pairs_replace_reconstruction", False)
+    gap, half, pairs = real - kl(encoder(fake)), len(x) // 2, recipe.shared_layers
+    instead = pairs and recipe.pairs_replace_reconstruction
     if instead: gap = gap - real + (real := (kl(z[:half]) + kl(z[half:])) / 2)
     loss = gap.clamp(min=-margin)
     if recipe.clamp_above: loss = loss.clamp(max=margin / 2)
@@ -135,7 +130,7 @@ def phi_loss(run, recipe, shown=None):
     if pairs: # both pictures of each pair, first layer their own, the rest driven by the other's code
         a, b = z[:half], z[half:]
         inv = distance(x[:half], painted(decoder, [a] + [b] * (N - 1))) + distance(x[half:], painted(decoder, [b] + [a] * (N - 1)))
-        loss = loss + (weight if instead or not hasattr(recipe, "lambda_inv") else recipe.lambda_inv) * inv
+        loss = loss + (weight if instead else recipe.lambda_inv) * inv
     return loss
 
 
@@ -146,7 +141,7 @@ def theta_loss(run, recipe, latents=None):
     z, z_hat = latents.z[:len(plain)], codes[:len(plain)]
     loss = kl(codes) + recipe.lambda_z * sum(1 - F.cosine_similarity(a, b, 0) for a, b in zip(z, z_hat)) / len(z)
     for i in range(1, latents.crossover + 1): again = decoder.run(again, codes[len(plain):], i, i)
-    if len(mixed): loss = loss + recipe.lambda_j * ((again - canvas).flatten(1).norm(dim=1).mean() if getattr(recipe, "l2_norm_j", False) else ((again - canvas) ** 2).mean())
+    if len(mixed): loss = loss + recipe.lambda_j * ((again - canvas).flatten(1).norm(dim=1).mean() if recipe.l2_norm_j else ((again - canvas) ** 2).mean())
     return loss
 
 
@@ -166,8 +161,7 @@ LOSSES = dict(none=({}, {}, ""), # switch: values, what they need to be seen, wh
     stable_lambda_x=(dict(stable_lambda_x=1.5), {}, "phi"), distance=(dict(distance="robust"), {}, "phi"), L2=(dict(distance="L2"), {}, "phi"), scale_lo=(dict(scale_lo=.5), dict(distance="robust"), "phi"),
     lambda_z=(dict(lambda_z=.5), {}, "theta"), lambda_j=(dict(lambda_j=6.), {}, "theta"), decoder_learns_x=(dict(decoder_learns_x=True), {}, "theta"), l2_norm_j=(dict(l2_norm_j=True), {}, "theta"),
     mixed_fraction_theta=(dict(mixed_fraction_theta=.5), {}, "theta"), mixed_fraction=(dict(mixed_fraction=.5), {}, "both"), pairs=(PAIRS, {}, "both"), lambda_inv=(dict(lambda_inv=5.), PAIRS, "phi"), pairs_replace_reconstruction=(dict(pairs_replace_reconstruction=True), PAIRS, "phi"))
-ALIAS = dict(L2="distance", pairs="shared_layers" if "shared_layers" in AUTO else "pose")
-if "shared_layers" not in AUTO: LOSSES = {k: v for k, v in LOSSES.items() if k not in ("L2", "l2_norm_j", "lambda_inv", "pairs_replace_reconstruction")} # of a later recipe
+ALIAS = dict(L2="distance", pairs="shared_layers")
 
 
 @pytest.mark.parametrize("switch", LOSSES)
@@ -199,7 +193,7 @@ def test_whole_blocks(faces): # layers at 4, 8, 8, 16, 16 pixels
     def places(recipe): return {d.crossover for d in walked(faces, recipe, 8).draws}
     inner = places(BASE)
     assert {2, 4} & inner and inner <= {1, 2, 3, 4} and places(replace(BASE, crossover_between_resolutions=True)) == {1, 3}
-    if "crossover_at_n" in AUTO: assert 5 in places(replace(BASE, crossover_at_n=True))
+    assert 5 in places(replace(BASE, crossover_at_n=True))
 
 
 def test_stable_x_waits_until_a_resolution_is_faded_in(faces):
@@ -319,7 +313,6 @@ def test_average_by_step(faces):
 
 
 def test_flip(faces):
-    if "flip" not in AUTO: return
     def mirrored(recipe):
         run, turned = walked(faces, recipe, 4), 0
         known = faces.batch(torch.arange(12))
@@ -332,8 +325,7 @@ def test_flip(faces):
 
 
 def test_every_switch_of_the_automodulator_has_a_row():
-    rows = {ALIAS.get(k, k) for k in LOSSES} - {"none"} | set(STEPS) - {"none"} | {"crossover_between_resolutions", "freeze_previous_to_rgb", "keep_robust_grads", "scrambled_growth", "pool_size", "ema_half_life", "ema_per_step"}
-    rows |= {"crossover_at_n", "flip"} & AUTO
+    rows = {ALIAS.get(k, k) for k in LOSSES} - {"none"} | set(STEPS) - {"none"} | {"crossover_between_resolutions", "freeze_previous_to_rgb", "keep_robust_grads", "scrambled_growth", "pool_size", "ema_half_life", "ema_per_step", "crossover_at_n", "flip"}
     assert AUTO - rows == {"phases", "model"} # of tests/test_schedules.py
 
 
