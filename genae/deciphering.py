@@ -114,8 +114,7 @@ def batch_norm_statistics(
     if statistics not in ("known", "new", "batch"):
         raise ValueError(f"statistics of {statistics!r}: choose one of known, new, batch")
     was, norms = model.net.training, batch_norms(model.net)
-    kept = [(m.momentum, {k: v.clone() for k, v in m.named_buffers()}) for m in norms]
-    for m in norms: m.momentum = 0. # nothing is learned from what passes
+    kept = [{k: v.clone() for k, v in m.named_buffers()} for m in norms]
     if statistics == "new":
         sizes = [m.num_features for m in norms]
         for m, (mean, variance) in zip(norms, model.new_pattern_statistics.split(sizes, 1)):
@@ -125,8 +124,7 @@ def batch_norm_statistics(
     try: yield
     finally:
         model.net.train(was)
-        for m, (momentum, buffers) in zip(norms, kept):
-            m.momentum = momentum
+        for m, buffers in zip(norms, kept):
             for k, v in buffers.items(): getattr(m, k).copy_(v)
 
 # %% ../nbs/23_deciphering.ipynb #5a6bbd64
