@@ -37,16 +37,16 @@ class FactorReader(nn.Module):
 
 # %% ../nbs/09_reader.ipynb #ba308701
 def pyramid(
-    x: Tensor, # (N, C, S, S), float; S is `smallest` times a power of two
-    smallest: int = 4,
-) -> list: # of (N, C, S', S'), from S down to `smallest`
+    x: Tensor, # (N, C, S, S), float; S is `min_size` times a power of two
+    min_size: int = 4,
+) -> list: # of (N, C, S', S'), from S down to `min_size`
     "Pictures at every size, each half the one before, by averaging (eq. 9.1)."
     size = x.shape[-1]
-    if size % smallest or (size // smallest).bit_count() != 1:
-        raise ValueError(f"{size} pixels cannot be halved to {smallest}: "
-                         f"choose {smallest} times a power of two")
+    if size % min_size or (size // min_size).bit_count() != 1:
+        raise ValueError(f"{size} pixels cannot be halved to {min_size}: "
+                         f"choose {min_size} times a power of two")
     floors = [x]
-    while floors[-1].shape[-1] > smallest: floors.append(F.avg_pool2d(floors[-1], 2))
+    while floors[-1].shape[-1] > min_size: floors.append(F.avg_pool2d(floors[-1], 2))
     return floors
 
 # %% ../nbs/09_reader.ipynb #66d13dd0
@@ -64,7 +64,7 @@ def read_factors(
     x: Tensor, # (N, 3, S, S), float in [-1, 1]; S is 16, or 32 times a power of two
 ) -> Tensor: # (N, 11), on the same device
     "Read the factors from pictures; those larger than 32 pixels are averaged down first."
-    if x.shape[-1] > 32: x = pyramid(x, smallest=32)[-1]
+    if x.shape[-1] > 32: x = pyramid(x, min_size=32)[-1]
     model = load_reader(x.shape[-1]).to(x.device)
     return torch.cat([model(part) for part in x.split(512)])
 
