@@ -15,8 +15,9 @@ from genae.core import rng, show
 from genae.engine import STOPS, checkpoints, fingerprint
 from genae.faces import draw_faces, random_factors
 from genae.files import load_state, bundled_weights
-from genae.cli import from_shell, open_data, open_model, plain_errors
+from genae.cli import from_shell, open_model, plain_errors
 from genae.growing import scale_schedule, growth_at
+from genae.runs import open_data
 from genae.train_automodulator import CLASS_PHASES
 from house import ROOT
 
@@ -31,7 +32,7 @@ import runpy, sys
 from dataclasses import replace
 from genae import train_deciphering
 from genae.train_automodulator import RECIPES
-from genae.cli import MODELS
+from genae.runs import MODELS
 phases = tuple(replace(p, batch=16) for p in RECIPES["class"].phases)
 RECIPES["tiny"] = replace(RECIPES["class"], phases=phases, distance="robust", model=dict(widths=(16, 16, 16), latent_dim=8))
 net, most = dict(widths=(8, 16, 32), latent_dim=8, bottleneck_channels=8, clusters=4), MODELS["deciphering"].most

@@ -31,7 +31,7 @@ def command(name, *options, cwd):
         patch.setattr(sys, "argv", [name, *map(str, options)])
         patch.setenv("GENAE_DEVICE", "cpu")
         try: cli.from_shell(getattr(cli, name).__wrapped__)
-        except SystemExit as e: return (e.latent_dim or 0, out.getvalue(), errors.getvalue()) if not isinstance(e.latent_dim, str) else (1, out.getvalue(), errors.getvalue() + e.latent_dim + "\n")
+        except SystemExit as e: return (e.code or 0, out.getvalue(), errors.getvalue()) if not isinstance(e.code, str) else (1, out.getvalue(), errors.getvalue() + e.code + "\n")
     return 0, out.getvalue(), errors.getvalue()
 
 

@@ -228,7 +228,7 @@ def test_without_a_browser(ci, outcome, monkeypatch):
 def twin():
     "The mixer of the page, made in this process by the page's own cells."
     names = {}
-    for cell in Notebook(PAGE).latent_dim:
+    for cell in Notebook(PAGE).code:
         if not directives(cell): exec(cell.source, names)
     return names["mixer"]
 
