@@ -83,13 +83,13 @@ def taught_in(root): return {m[1]: p.stem for p in sources(root) if (m := re.sea
 def house(root):
     "The floors, the highest first: each module with the lesson that derives it, what it says of itself, and what it imports."
     rules, taught = runpy.run_path(str(Path(root) / "tests" / "house.py")), taught_in(root)
-    yield "| floor | module | derived in | what it is | imports |\n|---|---|---|---|---|"
+    yield "| floor | module | lesson | what it is | imports |\n|---|---|---|---|---|"
     for level, floor in reversed([*enumerate(rules["FLOORS"])]):
         for name in floor:
             if not (path := Path(root) / "genae" / f"{name}.py").exists(): continue # its lesson is still to come
             tree = ast.parse(path.read_text())
-            needs = " ".join(f"`{m}`" for m in sorted(rules["of_genae"](tree)) if m != "core") or "-"
-            yield f"| {level} | `{name}` | [{taught[name]}](nb/{taught[name]}.ipynb) | {ast.get_docstring(tree)} | {needs} |"
+            needs = ", ".join(m for m in sorted(rules["of_genae"](tree)) if m != "core") or "-"
+            yield f"| {level} | {name} | [{taught[name][:2]}](nb/{taught[name]}.ipynb) | {ast.get_docstring(tree)} | {needs} |"
     yield "\n`core` serves every module and is not named in the last column."
 
 
