@@ -1,6 +1,7 @@
-"""Write docs/nb: the notebooks as the website takes them, the tables of contents, and what the teacher's guide counts.
+"""Write docs/nb: the notebooks as the website takes them, the tables of contents, the floors of the house, and what the teacher's guide counts.
 
 nbdev's directives become cell tags, exported code stays in sight, and `name` in prose links to the reference where genae exports it."""
+import ast
 import json
 import re
 import runpy
@@ -64,16 +65,32 @@ def toctrees(names):
     for key, title in PARTS.items():
         mine = [n for n in names if part(n) == key]
         if mine: yield "\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *(f"nb/{n}" for n in mine), "```", ""])
-    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "teachers_guide", "```", ""])
+    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "house", "teachers_guide", "```", ""])
 
 
 def reference(root):
     modules = [p.stem for p in sorted((Path(root) / "genae").glob("*.py")) if not p.name.startswith("_")]
-    taught = {m[1]: p.stem for p in sources(root) if (m := re.search(r"#\|\s*default_exp (\w+)", p.read_text()))}
+    taught = taught_in(root)
     yield "# Reference\n\nThe package `genae`, module by module. Each is derived in the lesson that it names.\n"
     for name in sorted(modules, key=lambda m: taught.get(m, "~")):
         yield f"## genae.{name}\n\n" + (f"From [{taught[name]}]({taught[name]}.ipynb).\n\n" if name in taught else "")
         yield f"```{{eval-rst}}\n.. automodule:: genae.{name}\n   :members:\n```\n"
+
+
+def taught_in(root): return {m[1]: p.stem for p in sources(root) if (m := re.search(r"#\|\s*default_exp (\w+)", p.read_text()))}
+
+
+def house(root):
+    "The floors, the highest first: each module with the lesson that derives it, what it says of itself, and what it imports."
+    rules, taught = runpy.run_path(str(Path(root) / "tests" / "house.py")), taught_in(root)
+    yield "| floor | module | lesson | what it is | imports |\n|---|---|---|---|---|"
+    for level, floor in reversed([*enumerate(rules["FLOORS"])]):
+        for name in floor:
+            if not (path := Path(root) / "genae" / f"{name}.py").exists(): continue # its lesson is still to come
+            tree = ast.parse(path.read_text())
+            needs = ", ".join(m for m in sorted(rules["of_genae"](tree)) if m != "core") or "-"
+            yield f"| {level} | {name} | [{taught[name][:2]}](nb/{taught[name]}.ipynb) | {ast.get_docstring(tree)} | {needs} |"
+    yield "\n`core` serves every module and is not named in the last column."
 
 
 def counted(root):
@@ -104,6 +121,7 @@ def main(root=ROOT, out=None):
     names = sorted((p.stem for p in sources(root)), key=lambda n: (part(n), n))
     (out / "_contents.md").write_text("\n".join(toctrees(names)))
     (out / "api.md").write_text("\n".join(reference(root)))
+    (out / "_house.md").write_text("\n".join(house(root)) + "\n")
     lessons, questions = counted(root)
     (out / "_lessons.md").write_text(lessons)
     (out / "_questions.md").write_text(questions)

@@ -19,6 +19,7 @@ FLOORS = [["core"], # the ground: `check`, seeds and `show` serve every module, 
           ["automodulator", "deciphering", "baselines", "metrics"],
           ["train_automodulator", "train_deciphering", "mixing", "inversion", "tables"],
           ["reports"], # a use of uses: shows and measures what `mixing` mixes
+          ["runs"], # from settings to a report
           ["cli", "widgets"]]
 HEAVY = ("lpips", "torchvision", "sklearn", "ipywidgets", "matplotlib", "scipy", "pytorch_fid", "PIL.ImageShow")
 WEIGHTS_LIMIT = 8 * 2**20

@@ -31,7 +31,7 @@ from house import ROOT, call, directives, imports, notebooks # noqa: E402
 
 RESULTS = ROOT / "results" / "mutants.json"
 ORDER = ("encoder decoder automodulator train_automodulator deciphering train_deciphering ciphernet perceptual engine cycles growing layers "
-         "adain robust kl sphere mixing patterns core faces images datasets reader files reports cli widgets").split() # others follow
+         "adain robust kl sphere mixing patterns core faces images datasets reader files reports runs cli widgets").split() # others follow
 LONG = {"test_new_user.py", "test_runs.py"} # last, since one failure is enough
 COSTLY = {"test_cli.py": "cli", "test_widgets.py": "widgets"} # minutes: for the one module that nothing else tests
 SURVIVED, NOTICED, CRASHED = range(3)

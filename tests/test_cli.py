@@ -15,8 +15,9 @@ from genae.core import rng, show
 from genae.engine import STOPS, checkpoints, fingerprint
 from genae.faces import draw_faces, random_factors
 from genae.files import load_state, bundled_weights
-from genae.cli import from_shell, open_data, open_model, plain_errors
+from genae.cli import from_shell, open_model, plain_errors
 from genae.growing import scale_schedule, growth_at
+from genae.runs import open_data
 from genae.train_automodulator import CLASS_PHASES
 from house import ROOT
 
@@ -31,7 +32,7 @@ import runpy, sys
 from dataclasses import replace
 from genae import train_deciphering
 from genae.train_automodulator import RECIPES
-from genae.cli import MODELS
+from genae.runs import MODELS
 phases = tuple(replace(p, batch=16) for p in RECIPES["class"].phases)
 RECIPES["tiny"] = replace(RECIPES["class"], phases=phases, distance="robust", model=dict(widths=(16, 16, 16), latent_dim=8))
 net, most = dict(widths=(8, 16, 32), latent_dim=8, bottleneck_channels=8, clusters=4), MODELS["deciphering"].most
@@ -46,7 +47,7 @@ PICTURES, SAVE_EVERY = 2400, 3
 def begin(folder, model="automodulator"):
     "Start, or go on with, the tiny run of a model in a folder."
     script = folder.parent / "tiny.py"
-    script.write_text(TINY)
+    if not script.exists(): script.write_text(TINY)
     command = [sys.executable, script, Path(sys.executable).with_name("genae_train"), model, "--recipe", "tiny", "--size", 16, "--total_images", PICTURES,
                "--save_every", SAVE_EVERY, "--out", folder, "--quiet"]
     return subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | CALM)
@@ -130,7 +131,7 @@ def test_killed_five_times(whole, tmp_path, report):
 
 def test_a_cipher_killed_five_times(tmp_path, report):
     whole, folder, seed = tmp_path / "whole", tmp_path / "run", random.randrange(10 ** 6)
-    end(begin(whole, "deciphering"))
+    undisturbed = begin(whole, "deciphering") # beside the other, on a core of its own if there is one
     chance, reached = random.Random(seed), []
     for low, high in ((.02, .2), (.26, .4), (.45, .6), (.66, .7), (.75, .9)): # the second stage begins at two thirds
         before = progress(folder)
@@ -138,7 +139,7 @@ def test_a_cipher_killed_five_times(tmp_path, report):
         assert (returned, errors) == (-signal.SIGKILL, ""), f"seed {seed}: {errors}"
         reached.append(progress(folder))
         assert before < reached[-1] < 1
-    end(begin(folder, "deciphering"))
+    end(begin(folder, "deciphering")), end(undisturbed)
     report(f"a cipher killed with checkpoints at {', '.join(f'{r:.0%}' for r in reached)}; moments of seed {seed}")
     report(f"its weights after five SIGKILL {digest(folder)}")
     report(f"never interrupted              {digest(whole)}")
@@ -204,6 +205,7 @@ WRONG = { # command and options: what the line must say
     "genae_mix --coarse few/0.png --out text.txt/mix.png": "text.txt",
 }
 FINE = [f"{name} --help" for name in COMMANDS] + ["genae_sample --n lots", "genae_sample --number 3", "genae_reconstruct --images mixed --out pairs.png"]
+DEMO = ["genae_demo --size 8 --total_images 64", "genae_demo --total_images 64 --size 8", "genae_demo --size 8 --total_images 64 --images holidays"]
 SERVER = """# one process imports; each case is a fork of it that runs the console script, and ends without tidying up a large process
 import json, os, runpy, sys, traceback
 from pathlib import Path
@@ -227,10 +229,11 @@ Path("codes.json").write_text(json.dumps(codes))
 
 
 def furnish(place):
-    "A folder with everything in it that can be wrong."
-    for name in ("few", "mixed", "empty", "held", "torn", "broken", "old"): (place / name).mkdir()
+    "A folder with everything in it that can be wrong, and one of pictures that are not."
+    for name in ("few", "mixed", "empty", "held", "torn", "broken", "old", "holidays"): (place / name).mkdir()
     for i, x in enumerate(draw_faces(random_factors(2, rng(3)), size=32)):
         for name in ("few", "mixed"): show(x[None], height=1).save(place / name / f"{i}.png")
+    for i, x in enumerate(draw_faces(random_factors(34, rng(3)), size=8)): show(x[None], height=1).save(place / "holidays" / f"{i}.png")
     show(draw_faces(random_factors(1, rng(3)), size=8)[..., :4, :4], height=1).save(place / "tiny.png")
     picture, weights = (place / "few" / "0.png").read_bytes(), bundled_weights("automodulator")["toyfaces"].read_bytes()
     for path in ("cut.png", "mixed/2.png"): (place / path).write_bytes(picture[:len(picture) // 2])
@@ -245,10 +248,15 @@ def furnish(place):
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("answers")
     furnish(place)
-    cases = [*WRONG, *FINE]
+    return place
+
+
+@pytest.fixture(scope="module")
+def answers(place):
+    cases = [*WRONG, *FINE, *DEMO]
     (place / "cases.json").write_text(json.dumps(cases))
     nowhere = dict(GENAE_DATA=str(place / "sets"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9", no_proxy="") # nothing is fetched here
     r = subprocess.run([sys.executable, "-c", SERVER], cwd=place, capture_output=True, text=True, env=os.environ | CALM | nowhere, timeout=300)
@@ -312,17 +320,13 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
     with pytest.raises(ValueError, match="^GENAE_DEVICE is abacus, which is not to be had here"): open_model("toyfaces")
 
 
-def test_demo(tmp_path):
+def test_demo(answers, place):
     "As `make demo` calls it, but short; and again, and with other pictures."
-    options = ("--size", 8, "--total_images", 64)
-    r = tool("genae_demo", *options, cwd=tmp_path, env=CALM)
-    assert r.returncode == 0 and "Traceback" not in r.stderr, r.stderr
+    first, again, other = (answers[case] for case in DEMO)
+    assert first[0] == 0 and "Traceback" not in first[2], first
     wanted = {"mixing_coarse.png", "mixing_fine.png", "reconstructions.png", "samples.png", "model.safetensors", "run.json",
-              "checkpoint.safetensors", "log.jsonl", ".lock"}
-    assert {p.name for p in (tmp_path / "demo").iterdir()} == wanted
-    assert "This run is finished" in tool("genae_demo", *options, cwd=tmp_path, env=CALM).stdout
-    (tmp_path / "holidays").mkdir()
-    for i, x in enumerate(draw_faces(random_factors(34, rng(3)), size=8)): show(x[None], height=1).save(tmp_path / "holidays" / f"{i}.png")
-    r = tool("genae_demo", *options, "--images", "holidays", cwd=tmp_path, env=CALM)
-    assert r.returncode == 0 and "the run is in demo-holidays" in r.stdout and (tmp_path / "demo-holidays" / "samples.png").exists(), r.stderr
+              "checkpoint.safetensors", "checkpoint.previous.safetensors", "log.jsonl", ".lock"}
+    assert {p.name for p in (place / "demo").iterdir()} == wanted
+    assert "This run is finished" in again[1]
+    assert other[0] == 0 and "the run is in demo-holidays" in other[1] and (place / "demo-holidays" / "samples.png").exists(), other
     assert "@genae_demo" in (ROOT / "Makefile").read_text() and "--out" not in (ROOT / "Makefile").read_text()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from conftest import tool
-from house import ROOT, equations, notebooks
+from house import ROOT, equations, modules, notebooks
 
 sys.path.insert(0, str(ROOT / "docs"))
 import prep
@@ -17,6 +17,8 @@ def site(tmp_path_factory):
     for name in ("docs", "nbs", "genae", "results"):
         if (ROOT / name).exists(): shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("nb", "_build", "mathjax", "__pycache__", ".*"))
     shutil.copy(ROOT / "settings.ini", root)
+    (root / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "house.py", root / "tests")
     prep.main(root)
     built = tool("sphinx-build", "-q", "-b", "html", root / "docs", root / "html", cwd=root)
     assert built.returncode == 0, built.stderr
@@ -46,7 +48,16 @@ def test_no_directive_is_left(site):
 
 def test_parameters_keep_their_underscores(site):
     html = (site / "nb" / "api.html").read_text()
-    assert "<strong>with_</strong>" in html and "<strong>name_or_path</strong>" in html
+    assert "<strong>positive</strong>" in html and "<strong>name_or_path</strong>" in html
+
+
+def test_the_house_is_shown_as_it_stands(site):
+    "Every module has a row and a place on a way, and no other name is drawn."
+    standing = {p.stem for p in modules(ROOT)}
+    html, said = (site / "house.html").read_text(), (ROOT / "docs" / "house.md").read_text()
+    drawn = set(re.findall(r"\[(\w+)\]", said)) | set(re.findall(r"`(\w+)`", said))
+    assert all(f'<a class="reference internal" href="nb/{nb.name}.html">' in html for nb in notebooks() if nb.module)
+    assert drawn <= standing and standing - drawn <= {"core", "files"}, drawn ^ standing
 
 
 @pytest.mark.parametrize("text, page", [

@@ -31,7 +31,7 @@ def command(name, *options, cwd):
         patch.setattr(sys, "argv", [name, *map(str, options)])
         patch.setenv("GENAE_DEVICE", "cpu")
         try: cli.from_shell(getattr(cli, name).__wrapped__)
-        except SystemExit as e: return (e.latent_dim or 0, out.getvalue(), errors.getvalue()) if not isinstance(e.latent_dim, str) else (1, out.getvalue(), errors.getvalue() + e.latent_dim + "\n")
+        except SystemExit as e: return (e.code or 0, out.getvalue(), errors.getvalue()) if not isinstance(e.code, str) else (1, out.getvalue(), errors.getvalue() + e.code + "\n")
     return 0, out.getvalue(), errors.getvalue()
 
 
@@ -48,11 +48,15 @@ def test_the_package_offers_what_it_says(tmp_path):
 
 @pytest.mark.parametrize("arguments, status, says", [
     (("-c", "from genae.cli import genae_sample; genae_sample()", "--n", 0), 1, "genae_sample: --n is 0"),
-    (("-m", "genae.cli", "genae_sample", "--n", 0), 1, "genae_sample: --n is 0"),
-    (("-m", "genae.cli", "--n", 0), 1, "give one of genae_train")])
+    (("-m", "genae.cli", "genae_sample", "--n", 0), 1, "genae_sample: --n is 0")])
 def test_other_shells_do_not_ignore_arguments(arguments, status, says, tmp_path):
     r = python(*arguments, cwd=tmp_path)
     assert r.returncode == status and r.stderr.count("\n") == 1 and says in r.stderr and not list(tmp_path.iterdir()), r
+
+
+def test_a_shell_that_names_no_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["genae/cli.py", "--n", "0"])
+    with pytest.raises(SystemExit, match="give one of genae_train"): cli.main()
 
 
 def test_a_call_from_python_is_a_call(tmp_path):

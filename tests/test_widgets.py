@@ -29,6 +29,7 @@ from genae.widgets import FILE_LIMIT, MixState, StyleMixer, read_upload
 
 PAGE = ROOT / "nbs" / "41_mixing_demo.ipynb"
 PATIENCE = 120 # seconds for anything in the browser: the machine may be busy
+UPLOAD = 60 # seconds for the largest file to arrive
 SLOW = 2_000 # milliseconds from a key to the new picture; the design asks for 150
 ARGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
 
@@ -228,7 +229,7 @@ def test_without_a_browser(ci, outcome, monkeypatch):
 def twin():
     "The mixer of the page, made in this process by the page's own cells."
     names = {}
-    for cell in Notebook(PAGE).latent_dim:
+    for cell in Notebook(PAGE).code:
         if not directives(cell): exec(cell.source, names)
     return names["mixer"]
 
@@ -361,8 +362,9 @@ def test_the_page_answers_a_file_that_is_too_large(page):
     said = page.get_by_role("status", name="").filter(has_text="10 MB are the most")
     said.wait_for()
     assert said.inner_text() == "<b>holiday</b>.png was not added: 10 MB are the most: make it smaller first." and page.evaluate(READ) == before
+    there = page.get_by_role("radio", name="coarse: picture").count()
     choose(page, encoded(noise(80, 80)) + bytes(FILE_LIMIT - 30_000), "large.png") # nearly as large as allowed, with the envelope larger than tornado's own limit
-    page.get_by_role("radio", name=f"coarse: picture {len(twin().pictures) + 2}").wait_for(state="attached")
+    page.get_by_role("radio", name=f"coarse: picture {there + 1}").wait_for(state="attached", timeout=UPLOAD * 1000) # a server that has closed the line never answers
 
 
 def test_the_server_lets_through_what_the_browser_does():
