@@ -46,6 +46,11 @@ def label_equations(text):
     return re.sub(r"\]\([^)#\s]*(#eq-[\w-]+)\)", r"](\1)", text).strip()
 
 
+def imports_alone(source):
+    "What a reader folds away."
+    return bool(body := ast.parse(source).body) and all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body)
+
+
 def page(nb, symbols):
     "One notebook as a page."
     kept = []
@@ -53,7 +58,8 @@ def page(nb, symbols):
         if cell.cell_type == "code":
             cell.source, found = strip_directives(cell.source)
             if "default_exp" in found or "nbdev_export(" in cell.source: continue
-            cell.metadata = dict(tags=sorted(TAGS[d] for d in found if d in TAGS))
+            tags = {TAGS[d] for d in found if d in TAGS} | ({"hide-input"} if imports_alone(cell.source) else set())
+            cell.metadata = dict(tags=sorted(tags))
         else: cell.source = link_names(label_equations(cell.source), symbols)
         kept.append(cell)
     nb.cells = kept

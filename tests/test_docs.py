@@ -72,3 +72,7 @@ def test_equations_are_labelled(text, page): assert re.sub(r"\n{3,}", "\n\n", pr
     ("`check()`, [`check`](x)", "{py:obj}`check <genae.core.check>`, [`check`](x)"),
     ("```\n`check`\n```", "```\n`check`\n```")])
 def test_names_are_linked(text, page): assert prep.link_names(text, {"check": "genae.core.check"}) == page
+
+
+@pytest.mark.parametrize("source, folded", [("import a\nfrom b import c", True), ("import a\na.b()", False), ("", False)])
+def test_imports_are_folded(source, folded): assert prep.imports_alone(source) == folded
