@@ -1,6 +1,7 @@
 """Values that nobody computes, kept: recipes as runs were made with them, the order of an epoch, the smallest thing that may be asked for.
 
 A change here is a decision: old runs can no longer be made again, or a checkpoint of yesterday goes on in another order."""
+import warnings
 from dataclasses import asdict, replace
 
 import pytest
@@ -11,7 +12,9 @@ from genae.core import rng
 from genae.data import toyfaces
 from genae.deciphering import DecipheringAutoencoder, Order
 from genae.decoder import StyleLayer
+from genae.engine import Ema, load_state, rows, save_state
 from genae.mixing import interpolate
+from safetensors.torch import save_file
 
 SMALL = Automodulator(8, code=6, widths=(4, 4), depth=(1, 1)).eval()
 CIPHER = DecipheringAutoencoder(16, ((8, 1), (16, 4)), pictures=4, widths=(8, 16, 32), latent=8, neck=8).eval()
@@ -86,3 +89,29 @@ def test_pairs_replace_nothing_where_nothing_is_shared():
     recipes = [replace(automodulator.RECIPES["class"], pairs_instead=True, shared=s) for s in ((), (2, 0))]
     engines = [automodulator.trainer(Automodulator(8, code=4, widths=(4, 4)), toyfaces(8, size=8, seed=1), r, 64) for r in recipes]
     assert ["styles_optimiser" in e.parts for e in engines] == [False, True]
+
+
+def test_an_average_has_no_graph():
+    net = SMALL.encoder
+    average = Ema(net, 10.)
+    average.update(net, 5), average.update(net, 5)
+    assert any(p.requires_grad for p in net.parameters()) and not any(p.requires_grad for p in average.net.parameters())
+
+
+def test_folders_are_made_for_a_file(tmp_path):
+    save_state(tmp_path / "a" / "b" / "c.safetensors", dict(x=torch.ones(1)))
+    assert load_state(tmp_path / "a" / "b" / "c.safetensors")["x"] == 1
+
+
+def test_files_that_others_wrote(tmp_path):
+    save_file(dict(x=torch.ones(1)), tmp_path / "x.safetensors", metadata=dict(format="pt"))
+    with pytest.raises(ValueError, match="is a safetensors file, but was not written by genae"): load_state(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("end, warned", (("", False), ("\n", True))) # a half line at the end is a run that was killed, a whole one is damage
+def test_the_last_line_of_a_log(end, warned, tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2' + end)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert rows(tmp_path / "log.jsonl", 5) == [dict(step=1)]
+    assert [w.message.args[0].endswith("line 2 cannot be read and is left out") for w in said] == [True] * warned
