@@ -10,6 +10,7 @@ import torch
 from genae import core, sphere
 from genae.adain import AdaIN, adain, instance_stats
 from genae.core import HOWS, LEDGER, check, error_of, recap, rng, show, to_float, to_uint8, z_score
+from genae.faces import draw_faces, named_factors
 from genae.kl import VAR_FLOOR, batch_moments, kl_bias, kl_floor, kl_from_normal, kl_joint, kl_to_normal, merge_moments, moments_from_normal, moments_to_normal
 from genae.patterns import Patterns, cluster_images, count_patterns, draw_patterns, sample_labels, overlap_distribution, random_draws, repeats, subsets
 from genae.perceptual import Perceptual, lpips, small_perceptual, unit_features
@@ -403,3 +404,14 @@ def test_weights_that_must_be_fetched(tmp_path, monkeypatch):
     def unreachable(self, **kwargs): raise TimeoutError("no network\nat all")
     monkeypatch.setattr(models.AlexNet_Weights, "get_state_dict", unreachable)
     with pytest.raises(OSError, match=rf"could not be fetched \(TimeoutError: no network\)\. .*{url}; put the file into {tmp_path}"): lpips("alex", tmp_path)
+
+
+# ---------------------------------------------------------------- drawn faces
+
+def test_each_colour_is_where_it_belongs():
+    "A corner is ground, the top of the head is hair, a cheek is skin, and each follows its own factor alone."
+    places = dict(ground=(2, 2), hair=(13, 32), skin=(44, 32))
+    for name in places:
+        low, high = (draw_faces(named_factors(**{name: v}), size=64)[0].float() for v in (-1, 1))
+        moved = {place: (low - high)[:, y, x].abs().max() > 20 for place, (y, x) in places.items()}
+        assert moved == {place: place == name for place in places}, name
