@@ -31,7 +31,8 @@ def refused(words, f, *args, **kwargs):
 # ---------------------------------------------------------------- core
 
 @pytest.fixture
-def ledger():
+def ledger(monkeypatch):
+    monkeypatch.delenv("GENAE_LEDGER", raising=False) # the one of `make test` is for lessons
     kept, LEDGER[:] = LEDGER[:], []
     yield LEDGER
     LEDGER[:] = kept
