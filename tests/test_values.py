@@ -8,12 +8,12 @@ import pytest
 import torch
 from genae import train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
-from genae.core import rng
+from genae.core import COLOURS, rng
 from genae.datasets import toyfaces
-from genae.deciphering import DecipheringAutoencoder
+from genae.deciphering import DecipheringAutoencoder, recompute_batch_norm
 from genae.decoder import StyleLayer
 from genae.engine import Ema, rows
-from genae.files import load_state, save_state
+from genae.files import load_model, load_state, pack, save_state
 from genae.mixing import interpolate
 from genae.train_automodulator import ImagePool
 from genae.train_deciphering import EpochSampler
@@ -118,3 +118,64 @@ def test_the_last_line_of_a_log(end, warned, tmp_path):
         warnings.simplefilter("always")
         assert rows(tmp_path / "log.jsonl", 5) == [dict(step=1)]
     assert [w.message.args[0].endswith("line 2 cannot be read and is left out") for w in said] == [True] * warned
+
+
+@pytest.mark.parametrize("flip", (False, True))
+def test_pairs_are_flipped_only_where_asked(flip):
+    dataset = toyfaces(9, size=8, seed=1)
+    known = {p.numpy().tobytes() for p in dataset.batch(torch.arange(9))}
+    x = train_automodulator.real_batch(dataset, 40, replace(train_automodulator.RECIPES["class"], shared_layers=(2, 0), flip=flip), rng(3))
+    assert x[20:].equal(x[:20].flip(-1)) and all(p.numpy().tobytes() in known for p in x[:20]) != flip
+
+
+def test_averages_of_the_public_code_have_no_graph():
+    step, library = train_automodulator.StepEma(SMALL, 1.), train_deciphering.LibraryEma(CIPHER.net, 10.)
+    for _ in range(12): step.update(SMALL, 4), library.update(CIPHER.net, 4)
+    assert step.images_seen == library.images_seen == 48
+    assert not any(p.requires_grad for average in (step, library) for p in average.net.parameters())
+
+
+def test_how_styles_begin_in_the_public_code():
+    "Shifts of one, too."
+    net = Automodulator(8, latent_dim=4, widths=(4, 4), styles="reference")
+    assert all((layer.adain.g.bias == 1).all() for layer in net.decoder.layers)
+
+
+def test_quiet_is_quiet(capfd):
+    dataset, recipe = toyfaces(8, size=8, seed=1), replace(train_automodulator.RECIPES["class"], model={})
+    for quiet in (True, False):
+        train_automodulator.train(dataset, recipe, 64, quiet=quiet, latent_dim=4, widths=(4, 4))
+        assert bool(capfd.readouterr().err) != quiet
+
+
+def test_pictures_that_remember(recwarn):
+    x = SMALL.sample(2, rng(0)).requires_grad_()
+    assert SMALL.preprocess(x).requires_grad and not SMALL.encode(x).requires_grad and not recwarn.list
+
+
+def test_a_seed_is_a_model():
+    dataset, recipe = toyfaces(8, size=8, seed=1), replace(train_deciphering.RECIPES["class"], layers=((4, 1),), model=dict(widths=(4, 8), latent_dim=4, bottleneck_channels=4))
+    one, other, again = (train_deciphering.new_model(dataset, recipe, seed).net.to_latent.weight for seed in (0, 1, 0))
+    assert one.equal(again) and not one.equal(other)
+
+
+def test_statistics_depend_on_the_batch_and_keep_no_graph():
+    found, graphs = [], []
+    for batch in (2, 4):
+        torch.manual_seed(0)
+        model = DecipheringAutoencoder(16, ((8, 1), (16, 4)), num_images=4, widths=(8, 16, 32), latent_dim=8, bottleneck_channels=8)
+        model.net.register_forward_hook(lambda m, i, o: graphs.append(o.requires_grad))
+        recompute_batch_norm(model, rng(1), batch=batch)
+        found.append(model.new_pattern_statistics.clone())
+    assert not found[0].allclose(found[1]) and graphs and not any(graphs)
+
+
+def test_a_file_of_many_numbers(tmp_path):
+    net = torch.nn.Linear(600, 600)
+    save_state(tmp_path / "x.safetensors", dict(model="line", settings=dict(in_features=600, out_features=600), weights=net.state_dict(), about={}))
+    assert load_model(torch.nn.Linear, "line", tmp_path / "x.safetensors")[0].weight.equal(net.weight)
+    pack(dict(w=net.weight), tensors := {})
+    assert not tensors["0"].requires_grad and tensors["0"].data_ptr() != net.weight.data_ptr()
+
+
+def test_colours_of_the_figures(): assert list(COLOURS) == ["encoder", "decoder", "code", "picture"]
