@@ -14,6 +14,7 @@ from genae.faces import draw_faces, named_factors
 from genae.kl import VAR_FLOOR, batch_moments, kl_bias, kl_floor, kl_from_normal, kl_joint, kl_to_normal, merge_moments, moments_from_normal, moments_to_normal
 from genae.patterns import Patterns, cluster_images, count_patterns, draw_patterns, sample_labels, overlap_distribution, random_draws, repeats, subsets
 from genae.perceptual import Perceptual, lpips, small_perceptual, unit_features
+from genae.reader import FactorReader, load_reader, pyramid, r2
 from genae.robust import AdaptiveLoss, log_partition, general_robust_loss
 from genae.sphere import normalize, sample_sphere, slerp, slerp_grid
 from scipy import integrate
@@ -416,3 +417,13 @@ def test_each_colour_is_where_it_belongs():
         low, high = (draw_faces(named_factors(**{name: v}), size=64)[0].float() for v in (-1, 1))
         moved = {place: (low - high)[:, y, x].abs().max() > 20 for place, (y, x) in places.items()}
         assert moved == {place: place == name for place in places}, name
+
+
+def test_doors_of_the_reader():
+    table = torch.tensor([[1., 4.], [3., 8.]])
+    close(r2(table + torch.tensor([[0., 1.], [0., 1.]]), table), torch.tensor([1., 1 - 2 / 8])) # two rows are enough
+    for pair in ((table[:1], table[:1]), (table, table[:, :1])): refused("two tables of one shape and at least two rows", r2, *pair)
+    assert [p.shape[-1] for p in pyramid(torch.zeros(1, 3, 16, 16))] == [16, 8, 4]
+    for size in (24, 12): refused(f"{size} pixels cannot be halved to 8", pyramid, torch.zeros(1, 3, size, size), 8)
+    for size in (8, 64): refused(f"there is no reader for {size} pixels", FactorReader, size)
+    for shape in ((1, 3, 32, 32), (1, 1, 16, 16)): refused("this reader takes", load_reader(16), torch.zeros(shape))
