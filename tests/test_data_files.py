@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from genae.datasets import ImageDataset, image_folder, open_dataset, toyfaces
+from genae.images import crop_square, flatten_to_rgb, open_image
 
 KEY = (10, 20, 30) # a background
 
@@ -475,3 +476,24 @@ def test_root_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("GENAE_DATA", str(tmp_path / "here"))
     save_file(dict(train_images=faces_of(2, 3).contiguous(), train_labels=torch.zeros(2, dtype=torch.uint8)), str((tmp_path / "here").mkdir() or tmp_path / "here" / "cifar10.safetensors"))
     assert len(open_dataset("cifar10")) == 2
+
+
+def test_square_over_a_background():
+    for shape, box in (((12, 4), (4, 0, 8, 4)), ((4, 12), (0, 4, 4, 8))): # what is in the middle, wide or tall
+        im = Image.new("RGBA", shape, (255, 0, 0, 255))
+        im.paste((0, 0, 0, 0), box)
+        for colour in ((10, 20, 30), (255, 255, 255)):
+            assert [*crop_square(im, 4, colour).flatten(1).unique(dim=1).flatten().tolist()] == list(colour)
+        assert (crop_square(im, 4) == 255).all()
+    half = flatten_to_rgb(Image.new("RGBA", (1, 1), (200, 100, 0, 128)), (0, 0, 0)).getpixel((0, 0))
+    assert all(abs(a - b) <= 1 for a, b in zip(half, (100, 50, 0)))
+
+
+def test_deep_pictures():
+    whole = flatten_to_rgb(Image.fromarray(np.array([[0, 65535]], dtype="int32")))
+    real = flatten_to_rgb(Image.fromarray(np.array([[0, .5, 1]], dtype="float32")))
+    assert [whole.getpixel((x, 0))[0] for x in range(2)] == [0, 255] and [real.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError): open_image(tmp_path / "none.png")
