@@ -12,7 +12,7 @@ from genae.core import COLOURS, rng
 from genae.datasets import toyfaces
 from genae.deciphering import DecipheringAutoencoder, recompute_batch_norm
 from genae.decoder import StyleLayer
-from genae.engine import Ema, rows
+from genae.engine import Ema, Engine, rows, run_to_end
 from genae.files import load_model, load_state, pack, save_state
 from genae.mixing import interpolate
 from genae.train_automodulator import ImagePool
@@ -179,3 +179,11 @@ def test_a_file_of_many_numbers(tmp_path):
 
 
 def test_colours_of_the_figures(): assert list(COLOURS) == ["encoder", "decoder", "code", "picture"]
+
+
+def test_a_run_shows_its_bar_unless_told(capfd):
+    for more, shown in ({}, True), (dict(quiet=True), False):
+        engine = Engine(lambda t: (1, {}), {})
+        engine.total = 3
+        run_to_end(engine, model="none", images=torch.zeros(1), recipe=None, recipes={}, **more)
+        assert bool(capfd.readouterr().err) == shown and engine.done == 3
