@@ -33,7 +33,7 @@ from .files import load_state, bundled_weights
 from .images import crop_square
 from .mixing import mix, mixing_grid
 from .reports import in_parts, wants_folder, write, write_labelled
-from .runs import chosen_from, device, positive, run_and_report, stopped, whole
+from .runs import HEARD, chosen_from, device, interrupt, positive, run_and_report, stopped, whole
 from .train_automodulator import CLASS_IMAGES
 
 # %% ../nbs/42_cli.ipynb #4db276b1
@@ -123,15 +123,16 @@ def from_shell(
     command, # function
 ):
     "Call it with what the shell was given."
-    def interrupt(number, frame): raise KeyboardInterrupt(number)
     name = command.__name__
     parser = anno_parser(command, prog=name)
     parser.add_argument("--version", action="version", version=f"{name} of genae {genae.__version__}",
                         help="show the version and exit")
     given = vars(parser.parse_args())
+    HEARD.clear()
     for s in STOPS:
         if signal.getsignal(s) == signal.SIG_DFL: signal.signal(s, interrupt)
-    return command(**{k: v for k, v in given.items() if k not in ("pdb", "xtra")}) # fastcore's own
+    try: return command(**{k: v for k, v in given.items() if k not in ("pdb", "xtra")}) # fastcore's own
+    finally: HEARD.clear()
 
 # %% ../nbs/42_cli.ipynb #47f1b6e8
 @call_parse

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import tool
 from genae.core import rng, show
-from genae.engine import STOPS, checkpoints, fingerprint
+from genae.engine import STOPS, Engine, checkpoints, fingerprint
 from genae.faces import draw_faces, random_factors
 from genae.files import load_state, bundled_weights
 from genae.cli import from_shell, open_model, plain_errors
 from genae.growing import scale_schedule, growth_at
-from genae.runs import open_data
+from genae.runs import HEARD, go_on, interrupt, open_data
 from genae.train_automodulator import CLASS_PHASES
 from house import ROOT
 
@@ -330,3 +330,16 @@ def test_demo(answers, place):
     assert "This run is finished" in again[1]
     assert other[0] == 0 and "the run is in demo-holidays" in other[1] and (place / "demo-holidays" / "samples.png").exists(), other
     assert "@genae_demo" in (ROOT / "Makefile").read_text() and "--out" not in (ROOT / "Makefile").read_text()
+
+
+def test_a_signal_that_an_import_swallows(capsys):
+    "It is noted, and no step is made."
+    steps, engine = [], Engine(lambda t: steps.append(t) or (1, {}), {})
+    engine.total = 5
+    try:
+        with pytest.raises(KeyboardInterrupt): interrupt(signal.SIGTERM) # and whoever is interrupted goes on
+        with pytest.raises(SystemExit) as e: go_on(engine, quiet=True)
+    finally: HEARD.clear()
+    assert (e.value.code, steps) == (143, []) and "Stopped after step 0" in capsys.readouterr().out
+    go_on(engine, quiet=True)
+    assert len(steps) == 5
