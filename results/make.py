@@ -23,7 +23,7 @@ from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips
 from genae.reader import r2, load_reader
 from genae.train_automodulator import RECIPES, train
-from genae.reports import cipher_pictures_of, measure, automodulator_pictures, write_pictures
+from genae.reports import cipher_pictures, measure, automodulator_pictures, write_pictures
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
@@ -147,7 +147,7 @@ def run_cipher(name, seed=0):
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
     model.save(folder / "model.safetensors", **about, log=thin)
-    write_pictures(cipher_pictures_of(model, dataset, held_out), folder)
+    write_pictures(cipher_pictures(model, dataset, held_out), folder)
     page = torch.cat([x[:16], model.decipher(model.patterns(16)), model.sample(16, rng(1))])
     show(page, 16, SIZE).save(HERE / f"{name}.png") # of the set, deciphered, sampled
     if name == "cipher-512": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)
