@@ -28,7 +28,7 @@ from genae.reports import cipher_pictures, measure, automodulator_pictures, writ
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
 PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, 180e3, 32e3)])
-LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
+LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", LONG), # mirrored pairs ask for each picture three times: lambda_x 10 is as much as 30 without them
     "toyfaces-no-lj": ("toyfaces", replace(LONG, lambda_j=0.)), # all else equal, also the pictures seen
@@ -105,7 +105,7 @@ def run(name, seed=0):
     x = few.batch(torch.arange(512))
     numbers = measure(model, None, few) | dict(lpips_alex_at_64=lpips_of(x, model.reconstruct(x)))
     if data == "toyfaces": numbers |= of_faces(model, held_out)
-    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, pictures=len(dataset), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
+    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, num_images=len(dataset), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
     write_pictures(automodulator_pictures(model, None, few), folder)
@@ -143,7 +143,7 @@ def run_cipher(name, seed=0):
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     faces = data == "toyfaces"
     numbers = of_cipher(model, x, y, faces) | dict(by_batch=of_cipher(model, x, y, faces, "batch", "batch"), swapped=of_cipher(model, x, y, faces, "new", "known"))
-    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, pictures=n, hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
+    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, num_images=n, hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
     model.save(folder / "model.safetensors", **about, log=thin)
