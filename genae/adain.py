@@ -9,6 +9,8 @@ __all__ = ['instance_stats', 'adain', 'AdaIN']
 import torch
 from torch import Tensor, nn
 
+from .core import in_full
+
 # %% ../nbs/11_adain.ipynb #ab2e8e4d
 def instance_stats(
     x: Tensor, # (B, C, H, W)
@@ -54,8 +56,8 @@ class AdaIN(nn.Module):
         with torch.no_grad(): self.g.bias.copy_(torch.cat([torch.ones(channels), torch.zeros(channels)]))
 
     def style(self, z: Tensor) -> tuple[Tensor, Tensor]: # (B, d) to scale and shift, (B, channels) both
-        "g: a code to the statistics it asks for (eq. 11.8)."
-        return self.g(z).chunk(2, dim=1)
+        "g: a code to the statistics it asks for (eq. 11.8), never in sixteen bits."
+        with in_full(z.device): return self.g(z).chunk(2, dim=1)
 
     def forward(
         self,

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['HOWS', 'LEDGER', 'LESSON', 'COLOURS', 'NO_EQUATIONS', 'error_of', 'z_score', 'check', 'rng', 'pick_device',
-           'to_float', 'to_uint8', 'show', 'lesson', 'Recap', 'recap']
+           'has_bfloat16', 'in_bfloat16', 'in_full', 'to_float', 'to_uint8', 'show', 'lesson', 'Recap', 'recap']
 
 # %% ../nbs/00_core.ipynb #ba03545e
 import io
 import json
 import os
 import random
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -81,6 +82,30 @@ def pick_device() -> str: # "cuda", "mps" or "cpu"
     if name := os.environ.get("GENAE_DEVICE"): return name
     if torch.cuda.is_available(): return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+# %% ../nbs/00_core.ipynb #70832b99
+def has_bfloat16(
+    device: torch.device, # or its name
+) -> bool:
+    "Whether networks compute faster there in sixteen bits than in thirty-two."
+    kind = torch.device(device).type
+    if kind == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
+    units = any(getattr(torch.cpu, f"_is_{u}_supported", bool)() for u in ("avx512_bf16", "amx_tile"))
+    return kind == "cpu" and units and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+def in_bfloat16(
+    device: torch.device,
+    wanted: bool = True, # else nothing changes
+) -> torch.autocast: # a context for a forward pass; leave it before the backward pass
+    "Products and convolutions in bfloat16, if that is wanted and fast there; all else stays as it is."
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=wanted and has_bfloat16(device))
+
+def in_full(
+    device: torch.device,
+): # a context
+    "What must keep its precision, inside of `in_bfloat16` as well."
+    kind = torch.device(device).type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 # %% ../nbs/00_core.ipynb #92c17709
 def to_float(

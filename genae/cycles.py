@@ -108,7 +108,8 @@ def layer_disentanglement_loss(
     norm: bool = False, # each picture's L2 norm, as printed; False = the mean square, as in the public code
 ) -> Tensor: # scalar
     "L_j: how much the late code has leaked into the early layers (paper, eq. 4)."
-    again = decoder.run(decoder.initial_canvas(len(z_ab)), z_ab, 1, j)
+    again = decoder.run(decoder.initial_canvas(len(z_ab)), z_ab, 1, j).to(z_ab.dtype)
+    canvas = canvas.to(z_ab.dtype)
     return (again - canvas).flatten(1).norm(dim=1).mean() if norm else F.mse_loss(again, canvas)
 
 # %% ../nbs/16_cycles.ipynb #e815d719

@@ -120,7 +120,8 @@ def to_image(
     "Colours for the last canvas, blended with the doubled picture of the resolution before while fading in."
     def coloured(r): # the last canvas of that resolution
         last = len(self.layer_resolutions) - 1 - self.layer_resolutions[::-1].index(r)
-        return self.to_rgb[str(r)](canvases[last])
+        colours = self.to_rgb[str(r)]
+        return colours(canvases[last]).to(colours.weight.dtype)
     x = coloured(self.size)
     if self.alpha_fade == 1 or self.size == 4: return x
     return fade(upsample(coloured(self.size // 2)), x, self.alpha_fade)

@@ -59,7 +59,7 @@ def forward(
         h = self.blocks[str(r)](h)
         if r == self.size and self.alpha_fade < 1:
             h = fade(self.from_rgb[str(r // 2)](downsample(x)), h, self.alpha_fade)
-    return F.normalize(self.last(h), dim=1)
+    return F.normalize(self.last(h).to(x.dtype), dim=1)
 
 # %% ../nbs/12_encoder.ipynb #7bdff4b6
 @patch

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from .core import in_full
+
 # %% ../nbs/04_kl.ipynb #d0c248ab
 def batch_moments(
     z: Tensor, # (B, d) codes of a batch, B at least 2; half precision is computed in single
@@ -97,5 +99,6 @@ def kl_joint(
         raise ValueError(f"kl_joint: {B} codes of {d} numbers have no covariance of full rank; "
                          f"give more than {d} codes")
     centred = z.to(mean.dtype) - mean
-    covariance = centred.T @ centred / B + VAR_FLOOR * torch.eye(d, dtype=mean.dtype, device=z.device)
+    with in_full(z.device):
+        covariance = centred.T @ centred / B + VAR_FLOOR * torch.eye(d, dtype=mean.dtype, device=z.device)
     return ((covariance.trace() + mean.square().sum() - torch.linalg.slogdet(covariance)[1]) / d - 1) / 2

@@ -80,7 +80,7 @@ def forward(
     if len(x) and not (x.abs().max() <= 1.01 and x.min() < 0):
         raise ValueError(f"{self.name}: values from {x.min().item():g} to {x.max().item():g} given, "
                          "[-1, 1] needed; of pictures in [0, 1] make 2 * x - 1")
-    return (self.embed(x) - self.embed(x_hat)).square().sum(1)
+    return (self.embed(x) - self.embed(x_hat)).to(x.dtype).square().sum(1)
 
 # %% ../nbs/21_perceptual.ipynb #18f85b8f
 # torchvision's name, and where its `features` are cut

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .automodulator import Automodulator
-from .core import rng
+from .core import in_bfloat16, rng
 from .cycles import d_x, d_x_squared, decoder_loss, sample_latents, encoder_loss, generate
 from .datasets import ImageDataset
 from .decoder import Decoder
@@ -68,6 +68,8 @@ class Recipe(ReferenceQuirks):
     decoder_lr_factor: float = 1. # the decoder's learning rate over the encoder's
     betas: tuple = (0., .99) # of Adam (public code)
     lr_decay_fraction: float = 0. # last part of the run, where the learning rate falls to a twentieth (ours)
+    lambda_perceptual: float = 0. # of a perceptual distance beside the distance (lesson 24, ours)
+    bfloat16: bool = False # the networks compute in sixteen bits where that is fast (ours)
     ema_half_life: float = 44_000. # of the averaged weights, in pictures; decay 0.999 at a batch of 64
 
 # %% ../nbs/18_train_automodulator.ipynb #eaa435ff
@@ -158,13 +160,14 @@ def step_encoder(
     margin = growth.phase.margin or math.inf # without a margin nothing is clamped
     lambda_x = LAMBDA_X[recipe.distance] if recipe.lambda_x is None else recipe.lambda_x
     if growth.alpha_fade == 1: lambda_x *= recipe.stable_lambda_x
-    loss, terms = encoder_loss(
-        model.encoder, model.decoder, x, fake, margin=margin, lambda_x=lambda_x, distance=distance,
-        lambda_joint=recipe.lambda_joint, lambda_real=recipe.lambda_real,
-        clamp_above=margin / 2 if recipe.clamp_above else math.inf,
-        shared_layers=shared_layers_at(model.decoder.n, recipe),
-        lambda_inv=lambda_x if recipe.pairs_replace_reconstruction else recipe.lambda_inv,
-        replace_reconstruction=recipe.pairs_replace_reconstruction)
+    with in_bfloat16(x.device, recipe.bfloat16):
+        loss, terms = encoder_loss(
+            model.encoder, model.decoder, x, fake, margin=margin, lambda_x=lambda_x, distance=distance,
+            lambda_joint=recipe.lambda_joint, lambda_real=recipe.lambda_real,
+            clamp_above=margin / 2 if recipe.clamp_above else math.inf,
+            shared_layers=shared_layers_at(model.decoder.n, recipe),
+            lambda_inv=lambda_x if recipe.pairs_replace_reconstruction else recipe.lambda_inv,
+            replace_reconstruction=recipe.pairs_replace_reconstruction)
     loss.backward()
     return terms | dict(grad_phi=_gradient_norm(model.encoder))
 
@@ -183,7 +186,8 @@ def step_decoder(
         decoder.to_rgb[str(decoder.size // 2)].requires_grad_(False)
     cuts = crossovers(decoder, recipe)
     latents = sample_latents(batch, model.latent_dim, cuts, generator, recipe.mixed_fraction_theta)
-    loss, terms = decoder_loss(encoder, decoder, latents, recipe.lambda_z, recipe.lambda_j, recipe.l2_norm_j)
+    with in_bfloat16(latents.z.device, recipe.bfloat16):
+        loss, terms = decoder_loss(encoder, decoder, latents, recipe.lambda_z, recipe.lambda_j, recipe.l2_norm_j)
     loss.backward()
     encoder.requires_grad_(True)
     return terms | dict(grad_theta=_gradient_norm(decoder))
@@ -198,6 +202,7 @@ def training_step(
     pool: ImagePool, # or None
     optimisers: tuple, # encoder's, decoder's; with `pairs_replace_reconstruction` that of maps to statistics
     generator: torch.Generator,
+    perceptual=None, # a second distance, of each pair of a batch, frozen
 ) -> dict: # loss terms by name
     "One step of each network (paper, section 3.2, Fig. 3)."
     decoder, cuts = model.decoder, crossovers(model.decoder, recipe)
@@ -206,9 +211,11 @@ def training_step(
     decoder.requires_grad_(recipe.decoder_learns_x)
     for layer in decoder.layers if optimisers[2:] else (): layer.adain.requires_grad_(True)
     latents = sample_latents(len(x), model.latent_dim, cuts, generator, recipe.mixed_fraction)
-    with torch.no_grad(): fake, _ = generate(decoder, latents)
+    with torch.no_grad(), in_bfloat16(x.device, recipe.bfloat16): fake, _ = generate(decoder, latents)
     if pool and growth.alpha_fade == 1: fake = pool.swap(fake, generator)
-    terms = step_encoder(model, x, fake, recipe, growth, distance)
+    both = distance if perceptual is None else (
+        lambda x, x_hat: distance(x, x_hat) + recipe.lambda_perceptual * perceptual(x, x_hat).mean())
+    terms = step_encoder(model, x, fake, recipe, growth, both)
     for o in (optimisers[0], *optimisers[2:]): o.step()
     for o in optimisers[2:]: o.zero_grad()
     terms |= step_decoder(model, len(x), recipe, generator)
@@ -312,6 +319,15 @@ def _fitting(model, dataset, partners): # or an error that says what does not fi
     if len(dataset) < 2:
         raise ValueError("a data set of one picture teaches nothing: two are the least, hundreds are better")
 
+# %% ../nbs/18_train_automodulator.ipynb #66e1f9d0
+def _same_wish(recipe, perceptual): # or an error that says what is missing
+    if recipe.lambda_perceptual and perceptual is None:
+        raise ValueError(f"the recipe has lambda_perceptual={recipe.lambda_perceptual:g}, but nothing to measure "
+                         "it with: give `perceptual`, such as genae.perceptual.small_perceptual()")
+    if perceptual is not None and not recipe.lambda_perceptual:
+        raise ValueError("a perceptual distance is given, but the recipe has lambda_perceptual=0: "
+                         "set its weight with dataclasses.replace")
+
 # %% ../nbs/18_train_automodulator.ipynb #762418c1
 def scheduled_step(
     t: float, # progress of the run, 0 to 1
@@ -322,6 +338,7 @@ def scheduled_step(
     pool: ImagePool, # or None
     parts: dict, # of the engine
     partners: ImageDataset = None, # see `make_engine`
+    perceptual=None, # likewise
 ) -> tuple[int, dict]: # pictures used, and loss terms
     "The step that the schedule asks for."
     model, ema, names = parts["model"], parts["ema"], ("encoder", "decoder", "styles")
@@ -331,8 +348,9 @@ def scheduled_step(
     grow_distance(distance, growth.phase.size, recipe.scrambled_growth)
     for optimiser, rate in zip(optimisers, (1, recipe.decoder_lr_factor)):
         optimiser.param_groups[0]["lr"] = growth.phase.lr * rate * lr_factor(t, recipe.lr_decay_fraction)
-    x = downsample_real(real_batch(dataset, growth.phase.batch, recipe, parts["generator"], partners), growth)
-    terms = training_step(model, x, recipe, growth, distance, pool, optimisers, parts["generator"])
+    generator = parts["generator"]
+    x = downsample_real(real_batch(dataset, growth.phase.batch, recipe, generator, partners), growth)
+    terms = training_step(model, x, recipe, growth, distance, pool, optimisers, generator, perceptual)
     ema.update(model, len(x))
     return len(x), terms
 
@@ -345,6 +363,7 @@ def make_engine(
     seed: int = 0, # of batches, codes and splits
     folder: str | Path = None, # for checkpoint and log
     partners: ImageDataset = None, # picture i shares `recipe.shared_layers` with theirs; None = mirror images
+    perceptual=None, # such as `small_perceptual()` of lesson 21, if the recipe has `lambda_perceptual`
 ) -> Engine: # that knows its total; the averaged model is `.parts["ema"].net`
     "An engine that trains the automodulator (paper, eqs. 1 and 6, section 3.1)."
     above_zero(total_images=total_images)
@@ -352,9 +371,12 @@ def make_engine(
     device, total = dataset.images.device, total_images or run_length(dataset, recipe)
     phases, distance = scale_schedule(recipe.phases, dataset.size, total), distance_of(recipe, model)
     model.to(device).train()
-    if isinstance(distance, nn.Module): distance.to(device)
+    for d in (distance, perceptual):
+        if isinstance(d, nn.Module): d.to(device)
     parts = _parts(model, recipe, distance, rng(seed, device))
-    step = lambda t: scheduled_step(t, dataset, recipe, phases, distance, parts.get("pool"), parts, partners)
+    _same_wish(recipe, perceptual)
+    step = lambda t: scheduled_step(t, dataset, recipe, phases, distance, parts.get("pool"), parts, partners,
+                                    perceptual)
     engine = Engine(step, parts, folder)
     engine.total = total
     return engine
@@ -396,13 +418,15 @@ def train(
     folder: str | Path = None, # for checkpoint and log; a run found there goes on
     quiet: bool = False,
     partners: ImageDataset = None, # see `make_engine`
+    perceptual=None, # likewise
     **settings, # of the `Automodulator`, besides the recipe's; its size is the data set's
 ) -> Automodulator: # the averaged model, in evaluation mode; `.log` is the run's log
     "Train an automodulator on a data set of pictures."
     recipe = recipe_named(recipe, RECIPES)
     model = new_model(dataset, recipe, seed, **settings)
-    engine = make_engine(model, dataset, recipe, total_images, seed, folder, partners)
+    engine = make_engine(model, dataset, recipe, total_images, seed, folder, partners, perceptual)
     run_to_end(engine, minutes, quiet, model="automodulator", images=dataset.images, recipe=recipe,
                recipes=RECIPES, total_images=total_images, seed=seed, settings=settings or None,
-               partners=None if partners is None else fingerprint(partners.images))
+               partners=None if partners is None else fingerprint(partners.images),
+               perceptual=getattr(perceptual, "name", None))
     return finalize(engine, recipe, seed)

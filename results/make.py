@@ -14,28 +14,27 @@ import torch
 from genae import train_deciphering
 from genae.automodulator import Automodulator
 from genae.ciphernet import variance_shares
-from genae.core import rng, show
+from genae.core import in_bfloat16, rng, show
+from genae.cycles import d_x
 from genae.datasets import open_dataset, toyfaces
 from genae.deciphering import nearest_neighbours
+from genae.engine import lr_factor
 from genae.faces import FACTORS
 from genae.growing import Phase
 from genae.mixing import mix, pose_identity
-from genae.perceptual import lpips
+from genae.perceptual import lpips, small_perceptual
 from genae.reader import r2, load_reader
 from genae.train_automodulator import RECIPES, train
 from genae.reports import cipher_pictures, measure, automodulator_pictures, write_pictures
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
-PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, 180e3, 32e3)])
-LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
+PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, 360e3, 32e3)])
+LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, latent_dim=256, widths=(64, 64, 48, 32, 16)), distance="L1", lambda_perceptual=6., lambda_x=20., lambda_joint=0., lr_decay_fraction=.5, ema_half_life=5e3, bfloat16=True)
 RUNS = { # name: data, recipe
-    "toyfaces": ("toyfaces", LONG), # mirrored pairs ask for each picture three times: lambda_x 10 is as much as 30 without them
-    "toyfaces-no-lj": ("toyfaces", replace(LONG, lambda_j=0.)), # all else equal, also the pictures seen
-    "toyfaces-l1": ("toyfaces", replace(LONG, distance="L1")),
-    "toyfaces-no-pairs": ("toyfaces", replace(LONG, shared_layers=(), lambda_x=30.)), # the regular training of Fig. 5a
+    "toyfaces": ("toyfaces", LONG),
+    "toyfaces-pairs": ("toyfaces", replace(LONG, shared_layers=(2, 0), lambda_x=10., lambda_inv=5.)), # mirrored pairs ask for each picture three times
     "toyfaces-untrained": ("toyfaces", None),
-    "fashion-mnist": ("fashion-mnist", replace(LONG, phases=tuple(replace(p, images=p.images / 1.8, fade=p.fade / 2) for p in PHASES))),
 }
 CIPHER, REAL = train_deciphering.RECIPES["class"], train_deciphering.RECIPES["lpips"]
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
@@ -49,6 +48,9 @@ CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
     "cipher-fashion-mnist": ("fashion-mnist", 512, 512 * 300, REAL),
 }
 CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters")} # other pictures, patterns, weights and order
+
+COPIES = {f"copy-{d}{seed}": d for d in (16, 256) for seed in ("", "-seed1")} # numbers in a code; reconstruction alone, for lesson 24
+
 
 def commit():
     return subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
@@ -99,7 +101,7 @@ def run(name, seed=0):
         torch.manual_seed(seed)
         model = Automodulator(SIZE, **LONG.model).eval()
         model.about, model.log = dict(recipe=None, steps=0, images_seen=0, seed=seed), []
-    else: model = train(dataset, recipe, seed=seed, folder=folder)
+    else: model = train(dataset, recipe, seed=seed, folder=folder, perceptual=small_perceptual())
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
     x = few.batch(torch.arange(512))
@@ -154,8 +156,36 @@ def run_cipher(name, seed=0):
     print(name, json.dumps(numbers), f"{about['minutes']} minutes", flush=True)
 
 
+def run_copy(name, seed=0, total=200_000, batch=32):
+    "Encoder and decoder with nothing to do but copy: does the smile come through (lesson 24)?"
+    (dataset, held_out), start, g, log = sets("toyfaces", seed), time.time(), rng(seed), []
+    torch.manual_seed(seed)
+    model, perceptual, reader = Automodulator(SIZE, **LONG.model | dict(latent_dim=COPIES[name])).train(), small_perceptual(), load_reader(SIZE)
+    few = held_out.take(torch.arange(1024))
+    y, optimisers = few.batch(torch.arange(1024)), [torch.optim.Adam(net.parameters(), betas=(.5, .99), fused=True) for net in (model.encoder, model.decoder)]
+    for seen in range(batch, total + 1, batch):
+        for o, rate in zip(optimisers, (2e-3, 8e-3)): o.param_groups[0]["lr"] = rate * lr_factor(seen / total, .5)
+        x = dataset.sample(batch, g)
+        with in_bfloat16("cpu"):
+            x_hat = model.decoder(model.encoder(x))
+            loss = d_x(x, x_hat) + LONG.lambda_perceptual * perceptual(x, x_hat).mean()
+        model.zero_grad()
+        loss.backward()
+        for o in optimisers: o.step()
+        if seen % 10_000 < batch:
+            y_hat = torch.cat([model.eval().reconstruct(c) for c in y.split(256)])
+            with torch.no_grad(): kept = r2(reader(y_hat), few.factors)
+            log.append(dict(images_seen=seen, l1=float(d_x(y, y_hat)), **dict(zip(FACTORS, kept.tolist()))))
+            model.train()
+    hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
+    about = dict(name=name, data="toyfaces", commit=commit(), settings=model.settings, recipe=None, seed=seed, images_seen=total, num_images=len(dataset), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=log[-1])
+    (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=log), indent=1) + "\n")
+    show(torch.cat([y[:16], y_hat[:16]]), 16, SIZE).save(HERE / f"{name}.png")
+    print(name, json.dumps(log[-1]), f"{about['minutes']} minutes", flush=True)
+
+
 if __name__ == "__main__":
-    every = RUNS | CIPHERS
+    every = RUNS | CIPHERS | COPIES
     names = sys.argv[1:] or [n for n in every if not (HERE / f"{n}.json").exists()]
     if unknown := set(names) - set(every): sys.exit(f"no run named {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
-    for name in names: (run if name in RUNS else run_cipher)(name, int(name.endswith("-seed1")))
+    for name in names: (run if name in RUNS else run_copy if name in COPIES else run_cipher)(name, int(name.endswith("-seed1")))

@@ -398,6 +398,7 @@ def test_weights_that_cannot_be_read(tmp_path):
 
 def test_weights_that_must_be_fetched(tmp_path, monkeypatch):
     asked = []
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home")) # where nothing lies yet
     def fetched(self, **kwargs): asked.append((self.url, kwargs)); return models.alexnet().state_dict()
     monkeypatch.setattr(models.AlexNet_Weights, "get_state_dict", fetched)
     assert lpips("alex", tmp_path).name == "lpips-alex" and lpips().name == "lpips-alex"

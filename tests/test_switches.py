@@ -15,7 +15,7 @@ from torch import distributions as D
 from torch import nn
 from torch.nn import functional as F
 
-from genae import deciphering, train_automodulator, train_deciphering
+from genae import core, deciphering, train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
 from genae.datasets import ImageDataset, toyfaces
@@ -324,8 +324,42 @@ def test_flip(faces):
     assert mirrored(BASE) == 0 and 6 < mirrored(replace(BASE, flip=True)) < 26
 
 
+def test_perceptual(faces):
+    "The second distance moves both networks through the reconstruction, by its weight, and changes nothing else."
+    def grads(weight, perceptual):
+        torch.manual_seed(0)
+        net = Automodulator(16, latent_dim=4, widths=(6, 5, 4), depth=(1, 2))
+        recipe = replace(BASE, lambda_perceptual=weight, lambda_x=2., decoder_learns_x=True)
+        engine = train_automodulator.make_engine(net, faces, recipe, perceptual=perceptual)
+        grads = []
+        for name in ("encoder", "decoder"): engine.parts[f"{name}_optimiser"].register_step_pre_hook(lambda o, *_: grads.append([p.grad.clone() for group in o.param_groups for p in group["params"] if p.grad is not None]))
+        return engine.step(0.)[1], [torch.cat([g.flatten() for g in gs]) for gs in grads]
+    square = lambda x, x_hat: (x - x_hat).square().mean((1, 2, 3))
+    (off, none), (low, one), (high, two) = grads(0., None), grads(1., square), grads(2., square)
+    for a, b, c in zip(none, one, two): assert (b - a).abs().max() > 1e-4 and torch.allclose(c - a, 2 * (b - a), rtol=1e-6, atol=1e-9)
+    assert torch.allclose(high["d_x"] - off["d_x"], 2 * (low["d_x"] - off["d_x"]), **NEAR) and high["d_x"] > off["d_x"]
+    with pytest.raises(ValueError, match="nothing to measure it with: give `perceptual`"): grads(1., None)
+    with pytest.raises(ValueError, match="lambda_perceptual=0: set its weight"): grads(0., square)
+
+
+def test_bfloat16_of_the_automodulator(monkeypatch):
+    "Where the recipe says so and the processor can: products in sixteen bits; codes, pictures, losses, gradients and weights are not."
+    torch.set_default_dtype(torch.float32)
+    for can in (True, False):
+        monkeypatch.setattr(core, "has_bfloat16", lambda device: can)
+        for wanted in (True, False):
+            torch.manual_seed(0)
+            net, kinds = Automodulator(16, latent_dim=4, widths=(6, 5, 4), depth=(1, 2), noise=4), {}
+            for k, m in (("conv", net.encoder.blocks["16"][0]), ("code", net.encoder), ("style", net.decoder.layers[1].adain.g), ("picture", net.decoder)): m.register_forward_hook(lambda m, i, o, k=k: kinds.setdefault(k, set()).add(o.dtype))
+            engine = train_automodulator.make_engine(net, toyfaces(12, 16), replace(BASE, bfloat16=wanted, distance="robust", lambda_j=1., mixed_fraction=.5))
+            terms = engine.step(0.)[1]
+            single = {torch.float32}
+            assert kinds == dict(conv={torch.bfloat16} if can and wanted else single, code=single, style=single, picture=single)
+            assert all(t.dtype == torch.float32 and t.isfinite() for t in terms.values()) and all(p.dtype == p.grad.dtype == torch.float32 for p in net.parameters() if p.grad is not None)
+
+
 def test_every_switch_of_the_automodulator_has_a_row():
-    rows = {ALIAS.get(k, k) for k in LOSSES} - {"none"} | set(STEPS) - {"none"} | {"crossover_between_resolutions", "freeze_previous_to_rgb", "keep_robust_grads", "scrambled_growth", "pool_size", "ema_half_life", "ema_per_step", "crossover_at_n", "flip"}
+    rows = {ALIAS.get(k, k) for k in LOSSES} - {"none"} | set(STEPS) - {"none"} | {"crossover_between_resolutions", "freeze_previous_to_rgb", "keep_robust_grads", "scrambled_growth", "pool_size", "ema_half_life", "ema_per_step", "crossover_at_n", "flip", "lambda_perceptual", "bfloat16"}
     assert AUTO - rows == {"phases", "model"} # of tests/test_schedules.py
 
 
