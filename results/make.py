@@ -29,12 +29,20 @@ from genae.reports import cipher_pictures, measure, automodulator_pictures, writ
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
-PHASES = tuple(Phase(size, images, fade, batch=32, lr=2e-3, margin=.3) for size, images, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, 360e3, 32e3)])
-LONG = replace(RECIPES["class"], phases=PHASES, model=dict(blur=True, latent_dim=256, widths=(64, 64, 48, 32, 16)), distance="L1", lambda_perceptual=6., lambda_x=20., lambda_joint=0., lr_decay_fraction=.5, ema_half_life=5e3, bfloat16=True)
+def phases(images): return tuple(Phase(size, n, fade, batch=32, lr=2e-3, margin=.3) for size, n, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, images, 32e3)])
+
+
+SOFT = replace(RECIPES["class"], phases=phases(180e3), model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
+LONG = replace(RECIPES["class"], phases=phases(360e3), model=SOFT.model | dict(latent_dim=256), distance="L1", lambda_perceptual=6., lambda_x=20., lambda_joint=0., lr_decay_fraction=.5, ema_half_life=5e3, bfloat16=True)
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", LONG),
     "toyfaces-pairs": ("toyfaces", replace(LONG, shared_layers=(2, 0), lambda_x=10., lambda_inv=5.)), # mirrored pairs ask for each picture three times
-    "toyfaces-untrained": ("toyfaces", None),
+    "soft": ("toyfaces", SOFT), # before lesson 24: a code of 16, no perceptual term; lambda_x 10 with pairs is as much as 30 without
+    "soft-no-lj": ("toyfaces", replace(SOFT, lambda_j=0.)), # all else equal, also the pictures seen
+    "soft-l1": ("toyfaces", replace(SOFT, distance="L1")),
+    "soft-no-pairs": ("toyfaces", replace(SOFT, shared_layers=(), lambda_x=30.)), # the regular training of Fig. 5a
+    "soft-untrained": ("toyfaces", None),
+    "fashion-mnist": ("fashion-mnist", replace(SOFT, phases=tuple(replace(p, images=p.images / 1.8, fade=p.fade / 2) for p in SOFT.phases))),
 }
 CIPHER, REAL = train_deciphering.RECIPES["class"], train_deciphering.RECIPES["lpips"]
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
@@ -99,9 +107,9 @@ def run(name, seed=0):
     (dataset, held_out), start, folder = sets(data, seed), time.time(), HERE.parent / "runs" / name
     if recipe is None:
         torch.manual_seed(seed)
-        model = Automodulator(SIZE, **LONG.model).eval()
+        model = Automodulator(SIZE, **SOFT.model).eval()
         model.about, model.log = dict(recipe=None, steps=0, images_seen=0, seed=seed), []
-    else: model = train(dataset, recipe, seed=seed, folder=folder, perceptual=small_perceptual())
+    else: model = train(dataset, recipe, seed=seed, folder=folder, perceptual=small_perceptual() if recipe.lambda_perceptual else None)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
     x = few.batch(torch.arange(512))
