@@ -8,6 +8,7 @@ __all__ = ['MODELS', 'HEARD', 'positive', 'chosen_from', 'whole', 'device', 'ope
 
 # %% ../nbs/36_runs.ipynb #36a10004
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ from .core import pick_device
 from .datasets import SETS, open_dataset, toyfaces
 from .engine import Engine, fingerprint, same_run
 from .reports import report
+from .sharp import RECIPES, perceptual_at_hand
 
 # %% ../nbs/36_runs.ipynb #3b4c2b6a
 def positive(
@@ -75,11 +77,12 @@ def open_data(
 @dataclass(frozen=True)
 class Kind:
     "What a run knows of a kind of model."
-    book: ModuleType # that trains it: RECIPES, run_length, new_model, make_engine, finalize
+    book: ModuleType # that trains it: run_length, new_model, make_engine, finalize
+    recipes: Mapping # by name
     most: dict = field(default_factory=dict) # recipe to training pictures at most
 
-MODELS = dict(automodulator=Kind(train_automodulator),
-              deciphering=Kind(train_deciphering, {"class": 512, "lpips": 512}))
+MODELS = dict(automodulator=Kind(train_automodulator, RECIPES),
+              deciphering=Kind(train_deciphering, train_deciphering.RECIPES, {"class": 512, "lpips": 512}))
 
 # %% ../nbs/36_runs.ipynb #88f812a8
 def prepare(
@@ -95,9 +98,12 @@ def prepare(
     training, held_out = open_data(data, size, seed)
     training = training.take(torch.arange(min(len(training), kind.most.get(recipe, len(training)))))
     settings["training_pictures"] = fingerprint(training.images)
-    book, rules = kind.book, kind.book.RECIPES[recipe]
+    book, rules, more = kind.book, kind.recipes[recipe], {}
+    if getattr(rules, "lambda_perceptual", 0): # lesson 24
+        more["perceptual"] = perceptual_at_hand(drawn=data == "toyfaces")
+        settings["perceptual"] = more["perceptual"].name
     total = book.run_length(training, rules, total, minutes)
-    engine = book.make_engine(book.new_model(training, rules, seed), training, rules, total, seed, out)
+    engine = book.make_engine(book.new_model(training, rules, seed), training, rules, total, seed, out, **more)
     engine.settings = settings
     engine.claim()
     until = f", {minutes:g} minutes at most" if minutes else ""
@@ -150,7 +156,7 @@ def run_and_report(
     model, data, recipe, minutes = (settings[k] for k in ("model", "data", "recipe", "minutes"))
     positive(total_images=settings["total_images"], minutes=minutes)
     kind, seed = chosen_from(MODELS, model, "model"), whole(settings["seed"])
-    rules = chosen_from(kind.book.RECIPES, recipe, "recipe")
+    rules = chosen_from(kind.recipes, recipe, "recipe")
     if (model, recipe) == ("deciphering", "class") and data != "toyfaces":
         raise ValueError("the distance of the class recipe has seen nothing but drawn faces: "
                          "give --recipe lpips for other pictures")

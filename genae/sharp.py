@@ -6,6 +6,7 @@
 __all__ = ['SHARP', 'RECIPES', 'perceptual_at_hand']
 
 # %% ../nbs/24_sharp.ipynb #6b624134
+from collections import ChainMap
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from .perceptual import Perceptual, lpips, small_perceptual
 SHARP = replace(
     train_automodulator.RECIPES["class"], model=dict(blur=True, latent_dim=256), distance="L1",
     lambda_perceptual=6., lambda_x=20., lambda_joint=0., lr_decay_fraction=.5, bfloat16=True) # ours
-RECIPES = train_automodulator.RECIPES | {"sharp": SHARP}
+RECIPES = ChainMap({"sharp": SHARP}, train_automodulator.RECIPES) # its own, then those of lesson 18
 
 def perceptual_at_hand(
     drawn: bool = True, # whether the pictures are drawn faces, for which the small distance was made

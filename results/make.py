@@ -2,6 +2,7 @@
 
 python results/make.py                 all runs that have no json yet
 python results/make.py toyfaces        this run, again; if it was interrupted, from its last checkpoint on
+python results/make.py --gpu automodulator-64 [minutes] [--tiny]    at the papers' size on a GPU, nine minutes unless told otherwise; also deciphering-cifar10
 
 Each takes between a quarter of an hour and two hours on one processor core. `fashion-mnist` needs its set (lesson 08); names with `cipher` are of lesson 23, and some need the weights of LPIPS (lesson 21).
 """
@@ -10,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from genae import train_deciphering
+from genae import train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.ciphernet import variance_shares
-from genae.core import in_bfloat16, rng, show
+from genae.core import in_bfloat16, pick_device, rng, show
 from genae.cycles import d_x
 from genae.datasets import open_dataset, toyfaces
 from genae.deciphering import nearest_neighbours
@@ -24,8 +26,9 @@ from genae.growing import Phase
 from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips, small_perceptual
 from genae.reader import r2, load_reader
-from genae.train_automodulator import RECIPES, train
-from genae.reports import cipher_pictures, measure, automodulator_pictures, write_pictures
+from genae.reports import automodulator_pictures, cipher_pictures, measure, report, write_pictures
+from genae.sharp import SHARP, perceptual_at_hand
+from genae.train_automodulator import PAPER_MODEL, RECIPES, train
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
@@ -33,7 +36,7 @@ def phases(images): return tuple(Phase(size, n, fade, batch=32, lr=2e-3, margin=
 
 
 SOFT = replace(RECIPES["class"], phases=phases(180e3), model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
-LONG = replace(RECIPES["class"], phases=phases(360e3), model=SOFT.model | dict(latent_dim=256), distance="L1", lambda_perceptual=6., lambda_x=20., lambda_joint=0., lr_decay_fraction=.5, ema_half_life=5e3, bfloat16=True)
+LONG = replace(SHARP, phases=phases(360e3), model=SOFT.model | SHARP.model, ema_half_life=5e3) # lesson 24
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", LONG),
     "toyfaces-pairs": ("toyfaces", replace(LONG, shared_layers=(2, 0), lambda_x=10., lambda_inv=5.)), # mirrored pairs ask for each picture three times
@@ -192,7 +195,64 @@ def run_copy(name, seed=0, total=200_000, batch=32):
     print(name, json.dumps(log[-1]), f"{about['minutes']} minutes", flush=True)
 
 
+GPU = { # name: module, data, size, recipe, a model to try the command with on a CPU
+    "automodulator-64": (train_automodulator, "toyfaces", 64, replace(SHARP, model=PAPER_MODEL | dict(canvas="learned", blur=True, noise=0)), dict(model=dict(latent_dim=16, widths=(8,) * 5))),
+    "deciphering-cifar10": (train_deciphering, "cifar10", 32, replace(train_deciphering.RECIPES["paper"], bfloat16=True, compiled=True),
+                            dict(model=dict(widths=(8, 16, 16), latent_dim=8, bottleneck_channels=8), layers=((8, 1), (16, 4)), batch=32, distance="toyfaces-small", distance_min_size=32)),
+}
+
+
+def matmul_speed(device):
+    "Operations a second of a large product in bfloat16: what this processor can do at best."
+    a = torch.randn(4096 if device != "cpu" else 1024, 4096 if device != "cpu" else 1024, device=device, dtype=torch.bfloat16)
+    best = 1e9
+    for _ in range(8):
+        start = time.perf_counter()
+        b = a @ a
+        if device == "cuda": torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * len(a) ** 3 / best
+
+
+def operations(model, x, recipe, more):
+    "Additions and multiplications of one picture's share of a step; a backward pass takes twice its forward pass."
+    model.requires_grad_(False)
+    def forward(f, *args):
+        with FlopCounterMode(display=False) as counted: f(*args)
+        return counted.get_total_flops() / len(x)
+    if isinstance(model, Automodulator): # both cycles, and generated pictures for the encoder
+        e, d = forward(model.encoder, x), forward(model.decoder, model.encode(x))
+        return (3 + 3 + 2) * e + (3 + 1 + 3) * d + (3 * forward(more["perceptual"].embed, x) if more else 0)
+    perceptual = train_deciphering.distance_of(recipe).to(x.device)
+    net = forward(model.net, x, model.patterns(len(x)).masks(), torch.zeros(len(x), model.net.shift_axes, device=x.device))
+    return 3 * net + 3 * forward(perceptual.embed, x)
+
+
+def run_gpu(name, minutes=9., tiny=False, seed=0):
+    "A model of the papers' size in minutes: checkpoint, pictures and a report in runs/, numbers and speed in results/."
+    book, data, size, recipe, small = GPU[name]
+    device, folder = pick_device(), HERE.parent / "runs" / f"gpu-{name}{'-tiny' * tiny}"
+    if tiny: recipe, data, minutes = replace(recipe, **small), "toyfaces", min(minutes, .2)
+    dataset, held_out = (toyfaces(512 if tiny else 65536, size, seed), toyfaces(512, size, seed + 1)) if data == "toyfaces" else (open_dataset(data, size), open_dataset(data, size, n=512, split="test"))
+    dataset, held_out = dataset.to(device), held_out.to(device)
+    more = dict(perceptual=perceptual_at_hand()) if getattr(recipe, "lambda_perceptual", 0) else {}
+    floor = 1000 * operations(book.new_model(dataset, recipe, seed).to(device), dataset.batch(torch.arange(2)), recipe, more) / matmul_speed(device)
+    start = time.time()
+    model = book.train(dataset, recipe, minutes=minutes, seed=seed, folder=folder, **more)
+    took, seen = time.time() - start, model.about["images_seen"]
+    report(model, dataset, held_out, folder, run=dict(name=name, data=data, size=size, recipe=recipe.__class__.__name__), minutes=round(took / 60, 2))
+    speed = dict(seconds_per_thousand_pictures=1000 * took / seen, floor=floor)
+    hardware = dict(machine=torch.cuda.get_device_name() if device == "cuda" else platform.machine(), torch=torch.__version__)
+    about = dict(name=f"gpu-{name}", data=data, commit=commit(), settings=model.settings, **model.about, num_images=len(dataset), hardware=hardware, minutes=round(took / 60, 2), numbers=speed)
+    (folder / "about.json" if tiny else HERE / f"gpu-{name}.json").write_text(json.dumps(about, indent=1) + "\n")
+    print(name, json.dumps(speed), f"{seen} pictures in {took / 60:.1f} minutes", flush=True)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--gpu"]:
+        name, *rest = sys.argv[2:] or [""]
+        if name not in GPU: sys.exit(f"no run named {name!r}: choose from {', '.join(GPU)}")
+        sys.exit(run_gpu(name, *(float(m) for m in rest if m != "--tiny"), tiny="--tiny" in rest))
     every = RUNS | CIPHERS | COPIES
     names = sys.argv[1:] or [n for n in every if not (HERE / f"{n}.json").exists()]
     if unknown := set(names) - set(every): sys.exit(f"no run named {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
