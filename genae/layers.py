@@ -133,7 +133,7 @@ def fade(
     return torch.lerp(x_lo, x_hi, alpha_fade)
 
 # %% ../nbs/10_layers.ipynb #4f1fc416
-SPREAD = torch.tensor([[0., 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]]) # a tap of three reaches two of four; mirrored
+SPREAD = torch.tensor([[0., 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]]) # a tap reaches two of four; mirrored
 
 @patch
 def upsample_conv(

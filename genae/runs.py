@@ -103,9 +103,9 @@ def prepare(
         more["perceptual"] = perceptual_at_hand(drawn=data == "toyfaces")
         settings["perceptual"] = more["perceptual"].name
     total = book.run_length(training, rules, total, minutes)
-    engine = book.make_engine(book.new_model(training, rules, seed), training, rules, total, seed, out, **more)
-    engine.settings = settings
-    engine.claim()
+    model = book.new_model(training, rules, seed)
+    engine = book.make_engine(model, training, rules, total, seed, out, **more)
+    engine.settings = settings; engine.claim()
     until = f", {minutes:g} minutes at most" if minutes else ""
     print(f"Training on {len(training)} pictures of {size} x {size}, {len(held_out)} held out{until}; "
           f"the run is in {out}.", flush=True)

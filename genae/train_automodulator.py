@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['LAMBDA_X', 'PAPER_MODEL', 'REFERENCE_MODEL', 'PAPER', 'REFERENCE', 'CLASS_PHASES', 'CLASS', 'RECIPES', 'CLASS_IMAGES',
-           'ReferenceQuirks', 'Recipe', 'ImagePool', 'crossovers', 'shared_layers_at', 'step_encoder', 'step_decoder',
-           'training_step', 'distance_of', 'grow_distance', 'StepEma', 'run_length', 'real_batch', 'scheduled_step',
-           'make_engine', 'new_model', 'finalize', 'train']
+           'ReferenceQuirks', 'Recipe', 'ImagePool', 'crossovers', 'shared_layers_at', 'blended', 'step_encoder',
+           'step_decoder', 'training_step', 'distance_of', 'grow_distance', 'StepEma', 'run_length', 'real_batch',
+           'scheduled_step', 'make_engine', 'new_model', 'finalize', 'train']
 
 # %% ../nbs/18_train_automodulator.ipynb #c69ea0d6
 import math
 import warnings
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -144,10 +145,20 @@ def shared_layers_at(
     j, k = recipe.shared_layers or (n + 1, 0)
     return (j, min(k or n, n)) if j <= n else ()
 
-# %% ../nbs/18_train_automodulator.ipynb #b426182a
+# %% ../nbs/18_train_automodulator.ipynb #992f6c6b
+def blended(
+    distance, # of two batches, to a scalar
+    perceptual, # of two batches, to a number for each pair; None = nothing is blended in
+    weight: float, # of its mean
+): # a function of two batches, to a scalar
+    "Two distances as one."
+    if perceptual is None: return distance
+    return lambda x, x_hat: distance(x, x_hat) + weight * perceptual(x, x_hat).mean()
+
 def _gradient_norm(net):
     return torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
 
+# %% ../nbs/18_train_automodulator.ipynb #b426182a
 def step_encoder(
     model: Automodulator,
     x: Tensor, # (B, C, S, S) real pictures; with shared layers, B/2 pictures and then their partners
@@ -155,11 +166,13 @@ def step_encoder(
     recipe: Recipe,
     growth: Growth,
     distance, # of pictures and their reconstructions
+    perceptual=None, # see `training_step`
 ) -> dict: # loss terms by name; gradients are left in the weights
     "The encoder's half of a step (paper, eqs. 1 and 9)."
     margin = growth.phase.margin or math.inf # without a margin nothing is clamped
     lambda_x = LAMBDA_X[recipe.distance] if recipe.lambda_x is None else recipe.lambda_x
     if growth.alpha_fade == 1: lambda_x *= recipe.stable_lambda_x
+    distance = blended(distance, perceptual, recipe.lambda_perceptual)
     with in_bfloat16(x.device, recipe.bfloat16):
         loss, terms = encoder_loss(
             model.encoder, model.decoder, x, fake, margin=margin, lambda_x=lambda_x, distance=distance,
@@ -187,7 +200,8 @@ def step_decoder(
     cuts = crossovers(decoder, recipe)
     latents = sample_latents(batch, model.latent_dim, cuts, generator, recipe.mixed_fraction_theta)
     with in_bfloat16(latents.z.device, recipe.bfloat16):
-        loss, terms = decoder_loss(encoder, decoder, latents, recipe.lambda_z, recipe.lambda_j, recipe.l2_norm_j)
+        loss, terms = decoder_loss(encoder, decoder, latents, recipe.lambda_z, recipe.lambda_j,
+                                   recipe.l2_norm_j)
     loss.backward()
     encoder.requires_grad_(True)
     return terms | dict(grad_theta=_gradient_norm(decoder))
@@ -206,16 +220,13 @@ def training_step(
 ) -> dict: # loss terms by name
     "One step of each network (paper, section 3.2, Fig. 3)."
     decoder, cuts = model.decoder, crossovers(model.decoder, recipe)
-    model.zero_grad()
     if isinstance(distance, nn.Module) and not recipe.keep_robust_grads: distance.zero_grad()
-    decoder.requires_grad_(recipe.decoder_learns_x)
+    model.zero_grad(); decoder.requires_grad_(recipe.decoder_learns_x)
     for layer in decoder.layers if optimisers[2:] else (): layer.adain.requires_grad_(True)
     latents = sample_latents(len(x), model.latent_dim, cuts, generator, recipe.mixed_fraction)
     with torch.no_grad(), in_bfloat16(x.device, recipe.bfloat16): fake, _ = generate(decoder, latents)
     if pool and growth.alpha_fade == 1: fake = pool.swap(fake, generator)
-    both = distance if perceptual is None else (
-        lambda x, x_hat: distance(x, x_hat) + recipe.lambda_perceptual * perceptual(x, x_hat).mean())
-    terms = step_encoder(model, x, fake, recipe, growth, both)
+    terms = step_encoder(model, x, fake, recipe, growth, distance, perceptual)
     for o in (optimisers[0], *optimisers[2:]): o.step()
     for o in optimisers[2:]: o.zero_grad()
     terms |= step_decoder(model, len(x), recipe, generator)
@@ -322,8 +333,8 @@ def _fitting(model, dataset, partners): # or an error that says what does not fi
 # %% ../nbs/18_train_automodulator.ipynb #66e1f9d0
 def _same_wish(recipe, perceptual): # or an error that says what is missing
     if recipe.lambda_perceptual and perceptual is None:
-        raise ValueError(f"the recipe has lambda_perceptual={recipe.lambda_perceptual:g}, but nothing to measure "
-                         "it with: give `perceptual`, such as genae.perceptual.small_perceptual()")
+        raise ValueError(f"the recipe has lambda_perceptual={recipe.lambda_perceptual:g}, but nothing to "
+                         "measure it with: give `perceptual`, such as genae.perceptual.small_perceptual()")
     if perceptual is not None and not recipe.lambda_perceptual:
         raise ValueError("a perceptual distance is given, but the recipe has lambda_perceptual=0: "
                          "set its weight with dataclasses.replace")
@@ -419,14 +430,16 @@ def train(
     quiet: bool = False,
     partners: ImageDataset = None, # see `make_engine`
     perceptual=None, # likewise
+    start: Automodulator = None, # to go on from, instead of a new one
     **settings, # of the `Automodulator`, besides the recipe's; its size is the data set's
 ) -> Automodulator: # the averaged model, in evaluation mode; `.log` is the run's log
     "Train an automodulator on a data set of pictures."
     recipe = recipe_named(recipe, RECIPES)
-    model = new_model(dataset, recipe, seed, **settings)
+    model = new_model(dataset, recipe, seed, **settings) if start is None else deepcopy(start)
+    begun = start and fingerprint(torch.cat([p.detach().flatten() for p in start.parameters()]))
     engine = make_engine(model, dataset, recipe, total_images, seed, folder, partners, perceptual)
     run_to_end(engine, minutes, quiet, model="automodulator", images=dataset.images, recipe=recipe,
                recipes=RECIPES, total_images=total_images, seed=seed, settings=settings or None,
                partners=None if partners is None else fingerprint(partners.images),
-               perceptual=getattr(perceptual, "name", None))
+               perceptual=getattr(perceptual, "name", None), start=begun)
     return finalize(engine, recipe, seed)

@@ -16,19 +16,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from genae import train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.ciphernet import variance_shares
-from genae.core import in_bfloat16, pick_device, rng, show
+from genae.core import pick_device, rng, show
 from genae.cycles import d_x
 from genae.datasets import open_dataset, toyfaces
 from genae.deciphering import nearest_neighbours
-from genae.engine import lr_factor
 from genae.faces import FACTORS
 from genae.growing import Phase
 from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips, small_perceptual
 from genae.reader import r2, load_reader
 from genae.reports import automodulator_pictures, cipher_pictures, measure, report, write_pictures
-from genae.sharp import SHARP, perceptual_at_hand
-from genae.train_automodulator import PAPER_MODEL, RECIPES, train
+from genae.sharp import SHARP, copying, narrow, perceptual_at_hand, principal
+from genae.train_automodulator import PAPER_MODEL, RECIPES, blended, train
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
@@ -36,7 +35,8 @@ def phases(images): return tuple(Phase(size, n, fade, batch=32, lr=2e-3, margin=
 
 
 SOFT = replace(RECIPES["class"], phases=phases(180e3), model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
-LONG = replace(SHARP, phases=phases(360e3), model=SOFT.model | SHARP.model, ema_half_life=5e3) # lesson 24
+LONG = replace(SHARP, phases=(Phase(SIZE, 300e3, 0., batch=32, lr=1e-3, margin=.3),), ema_half_life=5e3) # lesson 24: goes on from a network that has learned to copy
+NARROW = 20 # numbers of the code that is left of it
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", LONG),
     "toyfaces-pairs": ("toyfaces", replace(LONG, shared_layers=(2, 0), lambda_x=10., lambda_inv=5.)), # mirrored pairs ask for each picture three times
@@ -60,6 +60,7 @@ CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
 }
 CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters")} # other pictures, patterns, weights and order
 
+COPY_IMAGES = 300_000
 COPIES = {f"copy-{d}{seed}": d for d in (16, 256) for seed in ("", "-seed1")} # numbers in a code; reconstruction alone, for lesson 24
 
 
@@ -105,6 +106,14 @@ def of_faces(model, held_out):
                 asked=float((late_of_mirror - few).abs().mean() - (rec[:512] - few).abs().mean()))
 
 
+def copied(dataset, seed):
+    "The network of a copying run, its code made narrow; it is trained first if it is not there."
+    name = f"copy-256{f'-seed{seed}' * bool(seed)}"
+    path = HERE.parent / "runs" / name / "model.safetensors"
+    if not path.exists(): run_copy(name, seed)
+    return narrow(Automodulator.from_pretrained(path), dataset, NARROW)
+
+
 def run(name, seed=0):
     data, recipe = RUNS[name]
     (dataset, held_out), start, folder = sets(data, seed), time.time(), HERE.parent / "runs" / name
@@ -112,7 +121,9 @@ def run(name, seed=0):
         torch.manual_seed(seed)
         model = Automodulator(SIZE, **SOFT.model).eval()
         model.about, model.log = dict(recipe=None, steps=0, images_seen=0, seed=seed), []
-    else: model = train(dataset, recipe, seed=seed, folder=folder, perceptual=small_perceptual() if recipe.lambda_perceptual else None)
+    else:
+        more = dict(perceptual=small_perceptual(), start=copied(dataset, seed)) if recipe.lambda_perceptual else {}
+        model = train(dataset, recipe, seed=seed, folder=folder, **more)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
     x = few.batch(torch.arange(512))
@@ -167,32 +178,35 @@ def run_cipher(name, seed=0):
     print(name, json.dumps(numbers), f"{about['minutes']} minutes", flush=True)
 
 
-def run_copy(name, seed=0, total=200_000, batch=32):
-    "Encoder and decoder with nothing to do but copy: does the smile come through (lesson 24)?"
-    (dataset, held_out), start, g, log = sets("toyfaces", seed), time.time(), rng(seed), []
+def run_copy(name, seed=0):
+    "Encoder and decoder with nothing to do but copy: does the smile come through, and can the code be made narrow (lesson 24)?"
+    (dataset, held_out), start, folder, log = sets("toyfaces", seed), time.time(), HERE.parent / "runs" / name, []
     torch.manual_seed(seed)
-    model, perceptual, reader = Automodulator(SIZE, **LONG.model | dict(latent_dim=COPIES[name])).train(), small_perceptual(), load_reader(SIZE)
-    few = held_out.take(torch.arange(1024))
-    y, optimisers = few.batch(torch.arange(1024)), [torch.optim.Adam(net.parameters(), betas=(.5, .99), fused=True) for net in (model.encoder, model.decoder)]
-    for seen in range(batch, total + 1, batch):
-        for o, rate in zip(optimisers, (2e-3, 8e-3)): o.param_groups[0]["lr"] = rate * lr_factor(seen / total, .5)
-        x = dataset.sample(batch, g)
-        with in_bfloat16("cpu"):
-            x_hat = model.decoder(model.encoder(x))
-            loss = d_x(x, x_hat) + LONG.lambda_perceptual * perceptual(x, x_hat).mean()
-        model.zero_grad()
-        loss.backward()
-        for o in optimisers: o.step()
-        if seen % 10_000 < batch:
-            y_hat = torch.cat([model.eval().reconstruct(c) for c in y.split(256)])
-            with torch.no_grad(): kept = r2(reader(y_hat), few.factors)
-            log.append(dict(images_seen=seen, l1=float(d_x(y, y_hat)), **dict(zip(FACTORS, kept.tolist()))))
-            model.train()
+    model, few, reader = Automodulator(SIZE, **SOFT.model | dict(latent_dim=COPIES[name])), held_out.take(torch.arange(1024)), load_reader(SIZE)
+    engine, y = copying(model, dataset, COPY_IMAGES, blended(d_x, small_perceptual(), SHARP.lambda_perceptual), seed=seed, folder=folder), few.batch(torch.arange(1024))
+    def kept(net):
+        y_hat = torch.cat([net.eval().reconstruct(c) for c in y.split(256)])
+        with torch.no_grad(): return dict(l1=float(d_x(y, y_hat)), **dict(zip(FACTORS, r2(reader(y_hat), few.factors).tolist())))
+    engine.settings = dict(name=name, total_images=COPY_IMAGES, seed=seed)
+    rows = folder / "kept.json"
+    if engine.resume() and rows.exists(): log = json.loads(rows.read_text())
+    step = engine.step
+    def watched(t): # the factors every ten thousand pictures
+        used, terms = step(t)
+        if (engine.images_seen + used) % 10_000 < used:
+            log.append(dict(images_seen=engine.images_seen + used) | kept(model))
+            rows.write_text(json.dumps(log))
+        return used, terms
+    engine.step = watched
+    engine.run(engine.total)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
-    about = dict(name=name, data="toyfaces", commit=commit(), settings=model.settings, recipe=None, seed=seed, images_seen=total, num_images=len(dataset), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=log[-1])
+    mean, spread, *_ = principal(model.eval(), dataset)
+    numbers = kept(model) | dict(spectrum=(spread ** 2 / (spread ** 2).sum()).tolist()[:64], mean_code=float(mean.norm()), narrow={d: kept(narrow(model, dataset, d)) for d in (11, 16, 20, 24, 32) if d < COPIES[name]})
+    about = dict(name=name, data="toyfaces", commit=commit(), settings=model.settings, recipe=None, seed=seed, images_seen=engine.images_seen, num_images=len(dataset), hardware=hardware, minutes=round(engine.seconds / 60, 2), numbers=numbers)
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=log), indent=1) + "\n")
-    show(torch.cat([y[:16], y_hat[:16]]), 16, SIZE).save(HERE / f"{name}.png")
-    print(name, json.dumps(log[-1]), f"{about['minutes']} minutes", flush=True)
+    model.save(folder / "model.safetensors", **about)
+    show(torch.cat([y[:16], model.reconstruct(y[:16])]), 16, SIZE).save(HERE / f"{name}.png")
+    print(name, json.dumps({k: v for k, v in numbers.items() if k != "spectrum"}), f"{about['minutes']} minutes", flush=True)
 
 
 GPU = { # name: module, data, size, recipe, a model to try the command with on a CPU
