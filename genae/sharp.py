@@ -99,7 +99,7 @@ def narrow(
 
 # %% ../nbs/24_sharp.ipynb #fe128f56
 SHARP = replace(
-    train_automodulator.RECIPES["class"], distance="L1", lambda_perceptual=6., lambda_x=6.,
+    train_automodulator.RECIPES["class"], distance="L1", lambda_perceptual=6., lambda_x=20.,
     lr_decay_fraction=.5, bfloat16=True) # ours
 RECIPES = ChainMap({"sharp": SHARP}, train_automodulator.RECIPES) # its own, then those of lesson 18
 
