@@ -26,7 +26,7 @@ from genae.mixing import mix, pose_identity
 from genae.perceptual import lpips, small_perceptual
 from genae.reader import r2, load_reader
 from genae.reports import automodulator_pictures, cipher_pictures, measure, report, write_pictures
-from genae.sharp import SHARP, copying, narrow, perceptual_at_hand, principal
+from genae.sharp import SHARP, active, copying, narrow, perceptual_at_hand, principal, tidy
 from genae.train_automodulator import PAPER_MODEL, RECIPES, blended, train
 
 HERE = Path(__file__).resolve().parent
@@ -35,11 +35,11 @@ def phases(images): return tuple(Phase(size, n, fade, batch=32, lr=2e-3, margin=
 
 
 SOFT = replace(RECIPES["class"], phases=phases(180e3), model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
-LONG = replace(SHARP, phases=(Phase(SIZE, 300e3, 0., batch=32, lr=1e-3, margin=.3),), ema_half_life=5e3) # lesson 24: goes on from a network that has learned to copy
-NARROW = 20 # numbers of the code that is left of it
+GAME = replace(SHARP, phases=(Phase(SIZE, 32e3, 0., batch=32, lr=1e-3, margin=.3),), ema_half_life=2.5e3) # goes on from the shipped run
+NARROW, TIDY_IMAGES = 14, 300_000 # lesson 24: numbers of the code that is left of a copying network, and pictures that put it in order
 RUNS = { # name: data, recipe
-    "toyfaces": ("toyfaces", LONG),
-    "toyfaces-pairs": ("toyfaces", replace(LONG, shared_layers=(2, 0), lambda_x=10., lambda_inv=5.)), # mirrored pairs ask for each picture three times
+    "toyfaces": ("toyfaces", "tidy"), # copies, narrow and in order
+    "toyfaces-game": ("toyfaces", GAME), # the same, and then the game
     "soft": ("toyfaces", SOFT), # before lesson 24: a code of 16, no perceptual term; lambda_x 10 with pairs is as much as 30 without
     "soft-no-lj": ("toyfaces", replace(SOFT, lambda_j=0.)), # all else equal, also the pictures seen
     "soft-l1": ("toyfaces", replace(SOFT, distance="L1")),
@@ -60,7 +60,7 @@ CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
 }
 CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters")} # other pictures, patterns, weights and order
 
-COPY_IMAGES = 300_000
+COPY_IMAGES, NARROWS = 300_000, (11, 12, 13, 14, 16, 20, 24, 32) # directions kept, to be tried
 COPIES = {f"copy-{d}{seed}": d for d in (16, 256) for seed in ("", "-seed1")} # numbers in a code; reconstruction alone, for lesson 24
 
 
@@ -106,12 +106,23 @@ def of_faces(model, held_out):
                 asked=float((late_of_mirror - few).abs().mean() - (rec[:512] - few).abs().mean()))
 
 
-def copied(dataset, seed):
-    "The network of a copying run, its code made narrow; it is trained first if it is not there."
+def tidied(dataset, seed, folder):
+    "The network of a copying run, its code made narrow and put in order (lesson 24)."
+    model = narrow(copied(seed), dataset, NARROW, small_perceptual())
+    engine = copying(model, dataset, TIDY_IMAGES, blended(d_x, small_perceptual(), SHARP.lambda_perceptual), lr=1e-3, seed=seed, folder=folder, tidy=tidy)
+    engine.settings = dict(name="tidy", total_images=TIDY_IMAGES, seed=seed)
+    engine.resume()
+    engine.run(engine.total)
+    model.log, model.about = engine.log, dict(recipe=None, images_seen=engine.images_seen, steps=engine.done, seed=seed)
+    return model.eval()
+
+
+def copied(seed):
+    "The network of a copying run; it is trained first if it is not there."
     name = f"copy-256{f'-seed{seed}' * bool(seed)}"
     path = HERE.parent / "runs" / name / "model.safetensors"
     if not path.exists(): run_copy(name, seed)
-    return narrow(Automodulator.from_pretrained(path), dataset, NARROW)
+    return Automodulator.from_pretrained(path)
 
 
 def run(name, seed=0):
@@ -121,8 +132,9 @@ def run(name, seed=0):
         torch.manual_seed(seed)
         model = Automodulator(SIZE, **SOFT.model).eval()
         model.about, model.log = dict(recipe=None, steps=0, images_seen=0, seed=seed), []
+    elif recipe == "tidy": model = tidied(dataset, seed, folder)
     else:
-        more = dict(perceptual=small_perceptual(), start=copied(dataset, seed)) if recipe.lambda_perceptual else {}
+        more = dict(perceptual=small_perceptual(), start=Automodulator.from_pretrained(HERE.parent / "runs" / SHIPPED / "model.safetensors")) if recipe.lambda_perceptual else {}
         model = train(dataset, recipe, seed=seed, folder=folder, **more)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
@@ -200,13 +212,15 @@ def run_copy(name, seed=0):
     engine.step = watched
     engine.run(engine.total)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
-    mean, spread, *_ = principal(model.eval(), dataset)
-    numbers = kept(model) | dict(spectrum=(spread ** 2 / (spread ** 2).sum()).tolist()[:64], mean_code=float(mean.norm()), narrow={d: kept(narrow(model, dataset, d)) for d in (11, 16, 20, 24, 32) if d < COPIES[name]})
+    mean, spread, V, _ = principal(model.eval(), dataset)
+    perceptual, wide = small_perceptual(), [d for d in NARROWS if d < COPIES[name]]
+    numbers = kept(model) | dict(spectrum=(spread ** 2 / (spread ** 2).sum()).tolist()[:64], mean_code=float(mean.norm()), effects=active(model, dataset, perceptual, (spread[:, None] * V)[:32])[0].tolist(),
+                                 by_spread={d: kept(narrow(model, dataset, d, perceptual, first=d)) for d in wide}, by_effect={d: kept(narrow(model, dataset, d, perceptual)) for d in wide})
     about = dict(name=name, data="toyfaces", commit=commit(), settings=model.settings, recipe=None, seed=seed, images_seen=engine.images_seen, num_images=len(dataset), hardware=hardware, minutes=round(engine.seconds / 60, 2), numbers=numbers)
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=log), indent=1) + "\n")
     model.save(folder / "model.safetensors", **about)
     show(torch.cat([y[:16], model.reconstruct(y[:16])]), 16, SIZE).save(HERE / f"{name}.png")
-    print(name, json.dumps({k: v for k, v in numbers.items() if k != "spectrum"}), f"{about['minutes']} minutes", flush=True)
+    print(name, json.dumps({k: v for k, v in numbers.items() if k not in ("spectrum", "effects")}), f"{about['minutes']} minutes", flush=True)
 
 
 GPU = { # name: module, data, size, recipe, a model to try the command with on a CPU

@@ -2,18 +2,20 @@
 import json
 import runpy
 from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
 from house import ROOT
 
-from genae import train_automodulator, train_deciphering
+from genae import sharp, train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
 from genae.cycles import d_x
 from genae.datasets import toyfaces
 from genae.growing import Phase
-from genae.sharp import copying, narrow, principal
+from genae.perceptual import small_perceptual
+from genae.sharp import active, copying, narrow, principal, tidy
 from genae.sphere import sample_sphere
 
 MAKE = runpy.run_path(str(ROOT / "results" / "make.py"), run_name="make")
@@ -29,18 +31,20 @@ def test_a_run_speaks_the_package_s_names(name):
     assert set(about["recipe"] or {}) <= {f.name for f in fields(recipe)}
 
 
-def test_a_run_from_copy_to_json(tmp_path):
+def test_a_run_from_copy_to_json(tmp_path, monkeypatch):
     "Copy with a wide code, make it narrow, train on, measure and write: the way of the shipped weights, with few pictures."
     make = runpy.run_path(str(ROOT / "results" / "make.py"), run_name="make")
     own = make["run"].__globals__
-    small = replace(make["LONG"], phases=(Phase(32, 320., 0., batch=32, lr=1e-3, margin=.3),))
+    monkeypatch.setattr(sharp, "active", partial(sharp.active, few=16))
+    game = replace(make["GAME"], phases=(Phase(32, 320., 0., batch=32, lr=1e-3, margin=.3),))
     data = toyfaces(256, 32, 0), toyfaces(1024, 32, 1)
     for place in ("results", "runs", "genae/weights"): (tmp_path / place).mkdir(parents=True)
-    own |= dict(HERE=tmp_path / "results", COPY_IMAGES=640, COPIES={"copy-256": 32}, RUNS={"toyfaces": ("toyfaces", small)}, sets=lambda *_: data, lpips_of=lambda *_: None)
-    make["run"]("toyfaces")
+    own |= dict(HERE=tmp_path / "results", COPY_IMAGES=640, TIDY_IMAGES=320, NARROWS=(11, 40), COPIES={"copy-256": 32}, RUNS={"toyfaces": ("toyfaces", "tidy"), "toyfaces-game": ("toyfaces", game)}, sets=lambda *_: data, lpips_of=lambda *_: None)
+    for name in own["RUNS"]: make["run"](name)
     copy, about = (json.loads((tmp_path / "results" / f"{name}.json").read_text()) for name in ("copy-256", "toyfaces"))
-    assert copy["images_seen"] == 640 and copy["settings"]["latent_dim"] == 32 and set(copy["numbers"]["narrow"]) == {"11", "16", "20", "24"}
+    assert copy["images_seen"] == 640 and copy["settings"]["latent_dim"] == 32 and set(copy["numbers"]["by_effect"]) == {"11"}
     assert about["settings"]["latent_dim"] == make["NARROW"] and about["images_seen"] == 320 and about["numbers"]["l1"] < 1
+    assert json.loads((tmp_path / "results" / "toyfaces-game.json").read_text())["images_seen"] == 320
     model = Automodulator.from_pretrained(tmp_path / "genae" / "weights" / "automodulator_toyfaces.safetensors")
     assert model.about["numbers"]["kept"].keys() == about["numbers"]["kept"].keys()
 
@@ -49,7 +53,7 @@ def test_copying_goes_on_where_it_stopped(tmp_path):
     def engine(folder):
         torch.manual_seed(0)
         model = Automodulator(16, latent_dim=24, widths=(8, 8, 8))
-        e = copying(model, toyfaces(64, 16), 8 * 32, d_x, folder=folder)
+        e = copying(model, toyfaces(64, 16), 8 * 32, d_x, folder=folder, tidy=tidy)
         e.settings = dict(name="copy")
         return e
     whole, first, second = engine(tmp_path / "a"), engine(tmp_path / "b"), engine(tmp_path / "b")
@@ -68,10 +72,12 @@ def test_narrow_keeps_what_the_directions_hold():
     "Where all directions are kept, the new decoder draws what the old one drew of the same wide codes."
     torch.manual_seed(0)
     dataset, wide = toyfaces(200, 16), Automodulator(16, latent_dim=6, widths=(12, 8, 8)).eval()
-    slim, (mean, s, V, _) = narrow(wide, dataset, 6), principal(wide, dataset)
+    slim, (mean, s, V, _) = narrow(wide, dataset, 6, small_perceptual()), principal(wide, dataset)
+    effects, U = active(wide, dataset, small_perceptual(), s[:, None] * V)
     y = sample_sphere(5, 6, rng(1))
-    z = (mean + 6 ** .5 * (y.double() * s) @ V).float()
+    z = (mean + 6 ** .5 * y.double() @ ((V.T * s) @ U).T).float()
+    assert torch.equal(effects, effects.sort(descending=True).values)
     with torch.no_grad(): assert torch.allclose(slim.decoder(y), wide.decoder(z), atol=1e-4)
     assert (slim.encode(toyfaces(9, 16, seed=3).batch(torch.arange(9))).norm(dim=1) - 1).abs().max() < 1e-6
     for wrong in (1, 7):
-        with pytest.raises(ValueError, match=f"latent_dim={wrong} given, 2 to 6"): narrow(wide, dataset, wrong)
+        with pytest.raises(ValueError, match=f"latent_dim={wrong} given, 2 to 6"): narrow(wide, dataset, wrong, small_perceptual())
