@@ -24,6 +24,16 @@ from .engine import Engine, lr_factor
 from .kl import kl_joint
 from .perceptual import Perceptual, lpips, small_perceptual
 
+# %% ../nbs/24_sharp.ipynb #dd659d74
+def _copy(model, x, distance, tidy, optimisers): # one step, and its distance
+    with in_bfloat16(x.device):
+        z = model.train().encoder(x)
+        d = distance(x, model.decoder(z))
+    model.zero_grad()
+    (d + tidy(model, z) if tidy else d).backward()
+    for o in optimisers: o.step()
+    return d.detach()
+
 # %% ../nbs/24_sharp.ipynb #a529550b
 def copying(
     model: Automodulator, # with a wide code; it is trained in place
@@ -41,14 +51,7 @@ def copying(
     g, both = rng(seed, dataset.images.device), (adam(model.encoder), adam(model.decoder))
     def step(t):
         for o, rate in zip(both, (lr, 4 * lr)): o.param_groups[0]["lr"] = rate * lr_factor(t, .5)
-        x = dataset.sample(batch, g)
-        with in_bfloat16(x.device):
-            z = model.train().encoder(x)
-            d = distance(x, model.decoder(z))
-        model.zero_grad()
-        (d + tidy(model, z) if tidy else d).backward()
-        for o in both: o.step()
-        return batch, dict(distance=d.detach())
+        return batch, dict(distance=_copy(model, dataset.sample(batch, g), distance, tidy, both))
     engine = Engine(step, dict(model=model, encoder=both[0], decoder=both[1], generator=g), folder)
     engine.total = total_images
     return engine
@@ -153,6 +156,7 @@ def loudness(
     weights = [layer.adain.g.weight for layer in decoder.layers[:decoder.n]]
     return torch.stack([w.square().mean(0).add(1e-8).sqrt() for w in weights])
 
+# %% ../nbs/24_sharp.ipynb #89215956
 def listeners(
     decoder: Decoder,
 ) -> Tensor: # scalar, 1 where each number is heard by one layer
