@@ -108,13 +108,14 @@ def of_faces(model, held_out):
 
 def tidied(dataset, seed, folder):
     "The network of a copying run, its code made narrow and put in order (lesson 24)."
-    model = narrow(copied(seed), dataset, NARROW, small_perceptual())
+    first = copied(seed)
+    model = narrow(first, dataset, NARROW, small_perceptual())
     engine = copying(model, dataset, TIDY_IMAGES, blended(d_x, small_perceptual(), SHARP.lambda_perceptual), lr=1e-3, seed=seed, folder=folder, tidy=tidy)
     engine.settings = dict(name="tidy", total_images=TIDY_IMAGES, seed=seed)
     engine.resume()
     engine.run(engine.total)
-    model.log, model.about = engine.log, dict(recipe=None, images_seen=engine.images_seen, steps=engine.done, seed=seed)
-    return model.eval()
+    model.log, model.about = engine.log, dict(recipe=None, images_seen=first.about["images_seen"] + engine.images_seen, steps=first.about["images_seen"] // 32 + engine.done, seed=seed)
+    return model.eval(), first.about["minutes"] + engine.seconds / 60 # of both, however often they were interrupted
 
 
 def copied(seed):
@@ -132,16 +133,17 @@ def run(name, seed=0):
         torch.manual_seed(seed)
         model = Automodulator(SIZE, **SOFT.model).eval()
         model.about, model.log = dict(recipe=None, steps=0, images_seen=0, seed=seed), []
-    elif recipe == "tidy": model = tidied(dataset, seed, folder)
+    elif recipe == "tidy": model, minutes = tidied(dataset, seed, folder)
     else:
-        more = dict(perceptual=small_perceptual(), start=Automodulator.from_pretrained(HERE.parent / "runs" / SHIPPED / "model.safetensors")) if recipe.lambda_perceptual else {}
+        more = dict(perceptual=small_perceptual(), start=Automodulator.from_pretrained(SHIPPED)) if recipe.lambda_perceptual else {}
         model = train(dataset, recipe, seed=seed, folder=folder, **more)
+    if recipe != "tidy": minutes = (time.time() - start) / 60
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
     x = few.batch(torch.arange(512))
     numbers = measure(model, None, few) | dict(lpips_alex_at_64=lpips_of(x, model.reconstruct(x)))
     if data == "toyfaces": numbers |= of_faces(model, held_out)
-    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, num_images=len(dataset), hardware=hardware, minutes=round((time.time() - start) / 60, 2), numbers=numbers)
+    about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, num_images=len(dataset), hardware=hardware, minutes=round(minutes, 2), numbers=numbers)
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
     write_pictures(automodulator_pictures(model, None, few), folder)

@@ -65,7 +65,7 @@ def unread(size): # 1 - R2 of each factor
 
 
 MEASURES = dict(automodulator=modulated, norm=lambda: modulated(eps=.5, unbiased=True), deciphering=deciphered, perceptual=judged,
-                reader_16=lambda: unread(16), reader_32=lambda: unread(32)) # norm: the automodulator's weights under other settings of AdaIN
+                reader_16=lambda: unread(16), reader_32=lambda: unread(32)) # norm: the automodulator's weights under other settings of AdaIN; its maps are loud, so eps must be large to be heard
 NUMBERS = dict(
     automodulator=dict(error=0.029856, to_late=0.18714, to_early=0.34665, red=-0.027624, blue=0.093269, edges=0.080083, sampled=0.33536, tiny=1.6694),
     norm=dict(error=0.034025, to_late=0.18238, to_early=0.34584, red=-0.027163, blue=0.093343, edges=0.074366, sampled=0.32834, tiny=1.5908),
