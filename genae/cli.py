@@ -260,7 +260,7 @@ def genae_demo(
     size: int = 16, # of the pictures, in pixels: 8, 16, 32 or more
     minutes: float = 4.5, # of training at most
     total_images: int = CLASS_IMAGES, # to be seen in training, at most
-    recipe: str = "class", # class; paper or reference, also by data set, such as paper:celeba-hq
+    recipe: str = "sharp", # sharp or class; paper or reference, also by data set: paper:celeba-hq
     seed: int = 0,
     quiet: bool = False, # no progress bar
 ):

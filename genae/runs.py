@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 import torch
-from . import train_automodulator, train_deciphering
+from . import sharp, train_automodulator, train_deciphering
 from .core import pick_device
 from .datasets import SETS, open_dataset, toyfaces
 from .engine import Engine, fingerprint, same_run
@@ -77,9 +77,11 @@ def open_data(
 @dataclass(frozen=True)
 class Kind:
     "What a run knows of a kind of model."
-    book: ModuleType # that trains it: run_length, new_model, make_engine, finalize
+    book: ModuleType # that trains it, `sharp` apart: run_length, new_model, make_engine, finalize
     recipes: Mapping # by name
     most: dict = field(default_factory=dict) # recipe to training pictures at most
+
+    def book_of(self, recipe): return sharp if recipe == "sharp" else self.book
 
 MODELS = dict(automodulator=Kind(train_automodulator, RECIPES),
               deciphering=Kind(train_deciphering, train_deciphering.RECIPES, {"class": 512, "lpips": 512}))
@@ -98,7 +100,7 @@ def prepare(
     training, held_out = open_data(data, size, seed)
     training = training.take(torch.arange(min(len(training), kind.most.get(recipe, len(training)))))
     settings["training_pictures"] = fingerprint(training.images)
-    book, rules, more = kind.book, kind.recipes[recipe], {}
+    book, rules, more = kind.book_of(recipe), kind.recipes[recipe], {}
     if getattr(rules, "lambda_perceptual", 0): # lesson 24
         more["perceptual"] = perceptual_at_hand(drawn=data == "toyfaces")
         settings["perceptual"] = more["perceptual"].name
@@ -163,5 +165,5 @@ def run_and_report(
     out, settings = Path(out), settings | dict(data=Path(data).resolve().name)
     engine, training, held_out = prepare(out, settings, data, kind)
     go_on(engine, minutes, **run)
-    report(kind.book.finalize(engine, rules, seed), training, held_out, out,
+    report(kind.book_of(recipe).finalize(engine, rules, seed), training, held_out, out,
            run=settings, minutes=round(engine.seconds / 60, 2))

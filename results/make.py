@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genae import train_automodulator, train_deciphering
+from genae import sharp, train_deciphering
 from genae.automodulator import Automodulator
 from genae.ciphernet import variance_shares
 from genae.core import pick_device, rng, show
@@ -35,10 +35,11 @@ def phases(images): return tuple(Phase(size, n, fade, batch=32, lr=2e-3, margin=
 
 
 SOFT = replace(RECIPES["class"], phases=phases(180e3), model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
-GAME = replace(SHARP, phases=(Phase(SIZE, 32e3, 0., batch=32, lr=1e-3, margin=.3),), ema_half_life=2.5e3) # goes on from the shipped run
+GAME = replace(RECIPES["class"], phases=(Phase(SIZE, 32e3, 0., batch=32, lr=1e-3, margin=.3),), distance="L1", lambda_perceptual=6., lambda_x=20., lr_decay_fraction=.5, ema_half_life=2.5e3, bfloat16=True) # goes on from the shipped run
 NARROW, TIDY_IMAGES = 14, 300_000 # lesson 24: numbers of the code that is left of a copying network, and pictures that put it in order
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", "tidy"), # copies, narrow and in order
+    "toyfaces-seed1": ("toyfaces", "tidy"), # other pictures, weights and order
     "toyfaces-game": ("toyfaces", GAME), # the same, and then the game
     "soft": ("toyfaces", SOFT), # before lesson 24: a code of 16, no perceptual term; lambda_x 10 with pairs is as much as 30 without
     "soft-no-lj": ("toyfaces", replace(SOFT, lambda_j=0.)), # all else equal, also the pictures seen
@@ -110,7 +111,7 @@ def tidied(dataset, seed, folder):
     "The network of a copying run, its code made narrow and put in order (lesson 24)."
     first = copied(seed)
     model = narrow(first, dataset, NARROW, small_perceptual())
-    engine = copying(model, dataset, TIDY_IMAGES, blended(d_x, small_perceptual(), SHARP.lambda_perceptual), lr=1e-3, seed=seed, folder=folder, tidy=tidy)
+    engine = copying(model, dataset, TIDY_IMAGES, blended(d_x, small_perceptual(), SHARP.lambda_perceptual), lr=1e-3, seed=seed, folder=folder, penalty=tidy)
     engine.settings = dict(name="tidy", total_images=TIDY_IMAGES, seed=seed)
     engine.resume()
     engine.run(engine.total)
@@ -226,7 +227,7 @@ def run_copy(name, seed=0):
 
 
 GPU = { # name: module, data, size, recipe, a model to try the command with on a CPU
-    "automodulator-64": (train_automodulator, "toyfaces", 64, replace(SHARP, model=PAPER_MODEL | dict(canvas="learned", blur=True, noise=0)), dict(model=dict(latent_dim=16, widths=(8,) * 5))),
+    "automodulator-64": (sharp, "toyfaces", 64, replace(SHARP, model=PAPER_MODEL | dict(canvas="learned", blur=True, noise=0)), dict(model=dict(latent_dim=16, widths=(8,) * 5))),
     "deciphering-cifar10": (train_deciphering, "cifar10", 32, replace(train_deciphering.RECIPES["paper"], bfloat16=True, compiled=True),
                             dict(model=dict(widths=(8, 16, 16), latent_dim=8, bottleneck_channels=8), layers=((8, 1), (16, 4)), batch=32, distance="toyfaces-small", distance_min_size=32)),
 }
@@ -250,9 +251,8 @@ def operations(model, x, recipe, more):
     def forward(f, *args):
         with FlopCounterMode(display=False) as counted: f(*args)
         return counted.get_total_flops() / len(x)
-    if isinstance(model, Automodulator): # both cycles, and generated pictures for the encoder
-        e, d = forward(model.encoder, x), forward(model.decoder, model.encode(x))
-        return (3 + 3 + 2) * e + (3 + 1 + 3) * d + (3 * forward(more["perceptual"].embed, x) if more else 0)
+    if isinstance(model, Automodulator): # copying; what loudness costs in the second half is not counted
+        return 3 * (forward(model.encoder, x) + forward(model.decoder, model.encode(x)) + forward(more["perceptual"].embed, x))
     perceptual = train_deciphering.distance_of(recipe).to(x.device)
     net = forward(model.net, x, model.patterns(len(x)).masks(), torch.zeros(len(x), model.net.shift_axes, device=x.device))
     return 3 * net + 3 * forward(perceptual.embed, x)

@@ -15,7 +15,7 @@ from genae.cycles import d_x
 from genae.datasets import toyfaces
 from genae.growing import Phase
 from genae.perceptual import small_perceptual
-from genae.sharp import active, copying, narrow, principal, tidy
+from genae.sharp import SHARP, active, narrow, principal
 from genae.sphere import sample_sphere
 
 MAKE = runpy.run_path(str(ROOT / "results" / "make.py"), run_name="make")
@@ -49,23 +49,24 @@ def test_a_run_from_copy_to_json(tmp_path, monkeypatch):
     assert model.about["numbers"]["kept"].keys() == about["numbers"]["kept"].keys()
 
 
-def test_copying_goes_on_where_it_stopped(tmp_path):
+@pytest.mark.parametrize("stop", [3, 6]) # before and after the code is made narrow
+def test_a_sharp_run_goes_on_where_it_stopped(tmp_path, stop):
+    recipe, data = replace(SHARP, model=dict(latent_dim=24, widths=(8, 8, 8)), total_images=8 * 32), toyfaces(64, 16)
     def engine(folder):
-        torch.manual_seed(0)
-        model = Automodulator(16, latent_dim=24, widths=(8, 8, 8))
-        e = copying(model, toyfaces(64, 16), 8 * 32, d_x, folder=folder, tidy=tidy)
-        e.settings = dict(name="copy")
+        e = sharp.make_engine(sharp.new_model(data, recipe, 0), data, recipe, folder=folder)
+        e.settings = dict(name="sharp")
         return e
     whole, first, second = engine(tmp_path / "a"), engine(tmp_path / "b"), engine(tmp_path / "b")
     whole.run(whole.total, quiet=True)
     def stop_at(t, step=first.step):
-        if first.done == 3: raise KeyboardInterrupt
+        if first.done == stop: raise KeyboardInterrupt
         return step(t)
     first.step = stop_at
     with pytest.raises(KeyboardInterrupt): first.run(first.total, quiet=True, save_every=1)
-    assert second.resume() and second.done == 3
+    assert second.resume() and second.done == stop
     second.run(second.total, quiet=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parts["model"].parameters(), second.parts["model"].parameters()))
+    a, b = (sharp.finalize(e, recipe, 0) for e in (whole, second))
+    assert a.latent_dim == b.latent_dim < 24 and all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
 
 
 def test_narrow_keeps_what_the_directions_hold():
