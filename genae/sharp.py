@@ -20,7 +20,7 @@ from torch.nn.functional import pdist
 from . import train_automodulator
 from .automodulator import Automodulator
 from .core import in_bfloat16, rng
-from .cycles import d_x
+from .cycles import d_x, pair_loss
 from .datasets import ImageDataset
 from .decoder import Decoder
 from .engine import Engine, lr_factor, run_to_end
@@ -58,12 +58,14 @@ def copy_step(
     distance, # of two batches, to a scalar
     penalty=None, # of model, codes and a generator, to a scalar that is added
     generator: torch.Generator = None, # for the penalty
+    shared_layers: tuple = (), # layers (j, k) that pictures in x and their partners share (lesson 16)
 ) -> Tensor: # the distance
     "Encode, decode, compare; one step of both networks."
     model = copyist.model.train()
     with in_bfloat16(x.device):
         z = model.encoder(x)
         d = distance(x, model.decoder(z))
+        if shared_layers: d = (d + pair_loss(model.decoder, x, z, *shared_layers, distance)) / 3
     model.zero_grad()
     (d + penalty(model, z, generator) if penalty else d).backward()
     for o, rate in zip(copyist.optimisers, (lr, 4 * lr)):
@@ -82,12 +84,15 @@ def copying(
     seed: int = 0,
     folder: str | Path = None, # for checkpoint and log
     penalty=None, # see `copy_step`
+    shared_layers: tuple = (), # of pictures and their mirror images; each brings its own then
 ) -> Engine: # that knows its total
     "An engine that teaches encoder and decoder to copy, and nothing else (ours)."
     g, copyist = rng(seed, dataset.images.device), Copyist(model)
     def step(t):
-        x = dataset.sample(batch, g)
-        return batch, dict(distance=copy_step(copyist, x, lr * lr_factor(t, .5), distance, penalty, g))
+        x = dataset.sample(batch // 2 if shared_layers else batch, g)
+        if shared_layers: x = torch.cat([x, x.flip(-1)])
+        rate = lr * lr_factor(t, .5)
+        return batch, dict(distance=copy_step(copyist, x, rate, distance, penalty, g, shared_layers))
     engine = Engine(step, dict(copyist=copyist, generator=g), folder)
     engine.total = total_images
     return engine
@@ -206,10 +211,12 @@ def loudness(
 # %% ../nbs/24_sharp.ipynb #89215956
 def prices(
     decoder: Decoder,
+    dear: tuple = (), # more layers, from 1, that cost as much as a border
 ) -> Tensor: # (N,) of its layers
     "What it costs to act in a layer: more at the borders of the middle scale (ours)."
     c, scales = torch.ones(decoder.n), decoder.scales()
-    if "middle" in scales: c[scales["coarse"][1] - 1] = c[scales["fine"][0] - 1] = 1.5
+    borders = (scales["coarse"][1], scales["fine"][0]) if "middle" in scales else ()
+    for l in borders + dear: c[l - 1] = 1.5
     return c
 
 def listeners(
@@ -223,10 +230,11 @@ def tidy(
     model: Automodulator,
     z: Tensor, # (B, d) codes of real pictures
     generator: torch.Generator, # of the noise
+    dear: tuple = (), # see `prices`
 ) -> Tensor: # scalar
     "Codes even on the sphere, each of their numbers heard by few layers (eqs. 4.15, 24.8, 24.10; ours)."
     even = .1 * uniformity(z) + (.05 * kl_joint(z) if len(z) > z.shape[1] else 0) # a covariance needs B > d
-    return even + .2 * listeners(loudness(model.decoder, z[:8], generator), prices(model.decoder))
+    return even + .2 * listeners(loudness(model.decoder, z[:8], generator), prices(model.decoder, dear))
 
 # %% ../nbs/24_sharp.ipynb #fe128f56
 def wide_model(): return dict(latent_dim=256, widths=(64, 64, 48, 32, 16), blur=True)

@@ -379,13 +379,13 @@ def make_engine(
     "An engine that trains the automodulator (paper, eqs. 1 and 6, section 3.1)."
     above_zero(total_images=total_images)
     _fitting(model, dataset, partners)
+    _same_wish(recipe, perceptual)
     device, total = dataset.images.device, total_images or run_length(dataset, recipe)
     phases, distance = scale_schedule(recipe.phases, dataset.size, total), distance_of(recipe, model)
     model.to(device).train()
     for d in (distance, perceptual):
         if isinstance(d, nn.Module): d.to(device)
     parts = _parts(model, recipe, distance, rng(seed, device))
-    _same_wish(recipe, perceptual)
     step = lambda t: scheduled_step(t, dataset, recipe, phases, distance, parts.get("pool"), parts, partners,
                                     perceptual)
     engine = Engine(step, parts, folder)

@@ -8,6 +8,7 @@ Each takes between a quarter of an hour and two hours on one processor core. `fa
 """
 import json, platform, subprocess, sys, time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -36,10 +37,11 @@ def phases(images): return tuple(Phase(size, n, fade, batch=32, lr=2e-3, margin=
 
 SOFT = replace(RECIPES["class"], phases=phases(180e3), model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
 GAME = replace(RECIPES["class"], phases=(Phase(SIZE, 32e3, 0., batch=32, lr=1e-3, margin=.3),), distance="L1", lambda_perceptual=6., lambda_x=20., lr_decay_fraction=.5, ema_half_life=2.5e3, bfloat16=True) # goes on from the shipped run
-NARROW, TIDY_IMAGES = 14, 300_000 # lesson 24: numbers of the code that is left of a copying network, and pictures that put it in order
+NARROW, TIDY_IMAGES, PAIR_IMAGES = 14, 300_000, 150_000 # lesson 24: numbers of the code that is left of a copying network, and pictures that put it in order
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", "tidy"), # copies, narrow and in order
     "toyfaces-seed1": ("toyfaces", "tidy"), # other pictures, weights and order
+    "toyfaces-pairs": ("toyfaces", "pairs"), # on from the shipped run, with mirror images that share all but the first layer (Fig. 5a)
     "toyfaces-game": ("toyfaces", GAME), # the same, and then the game
     "soft": ("toyfaces", SOFT), # before lesson 24: a code of 16, no perceptual term; lambda_x 10 with pairs is as much as 30 without
     "soft-no-lj": ("toyfaces", replace(SOFT, lambda_j=0.)), # all else equal, also the pictures seen
@@ -50,10 +52,11 @@ RUNS = { # name: data, recipe
 }
 CIPHER, REAL = train_deciphering.RECIPES["class"], train_deciphering.RECIPES["lpips"]
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
-    "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is; shipped
+    "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is
     "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # as many steps, with fewer and with more pictures to learn
     "cipher-2048": ("toyfaces", 2048, 512 * 300, CIPHER),
     "cipher-clusters": ("toyfaces", 512, 512 * 300, replace(CIPHER, model=CIPHER.model | dict(clusters=8))), # k-means clusters choose among the first layer's channels
+    "cipher-shipped": ("toyfaces", 512, 512 * 600, replace(CIPHER, model=CIPHER.model | dict(clusters=8), bfloat16=True)), # twice as long; its weights come with the package
     "cipher-no-shift": ("toyfaces", 512, 512 * 300, replace(CIPHER, stages=tuple(replace(s, shift=0) for s in CIPHER.stages))),
     "cipher-lpips": ("toyfaces", 512, 512 * 300, REAL),
     "cipher-no-pixels": ("toyfaces", 512, 512 * 300, replace(REAL, lambda_pixels=0.)), # the paper's loss
@@ -119,6 +122,20 @@ def tidied(dataset, seed, folder):
     return model.eval(), first.about["minutes"] + engine.seconds / 60 # of both, however often they were interrupted
 
 
+def paired(dataset, seed, folder):
+    "The shipped network, taught that a mirror changes nothing but what the first layer says (lesson 24)."
+    model = Automodulator.from_pretrained(SHIPPED)
+    engine = copying(model, dataset, PAIR_IMAGES, blended(d_x, small_perceptual(), SHARP.lambda_perceptual), lr=1e-3, seed=seed, folder=folder, penalty=partial(tidy, dear=(1,)), shared_layers=(2, model.decoder.n))
+    engine.settings = dict(name="pairs", total_images=PAIR_IMAGES, seed=seed)
+    engine.resume()
+    engine.run(engine.total)
+    model.log, model.about = engine.log, dict(recipe=None, images_seen=engine.images_seen, steps=engine.done, seed=seed)
+    return model.eval(), engine.seconds / 60
+
+
+WAYS = dict(tidy=tidied, pairs=paired)
+
+
 def copied(seed):
     "The network of a copying run; it is trained first if it is not there."
     name = f"copy-256{f'-seed{seed}' * bool(seed)}"
@@ -134,11 +151,11 @@ def run(name, seed=0):
         torch.manual_seed(seed)
         model = Automodulator(SIZE, **SOFT.model).eval()
         model.about, model.log = dict(recipe=None, steps=0, images_seen=0, seed=seed), []
-    elif recipe == "tidy": model, minutes = tidied(dataset, seed, folder)
+    elif isinstance(recipe, str): model, minutes = WAYS[recipe](dataset, seed, folder)
     else:
         more = dict(perceptual=small_perceptual(), start=Automodulator.from_pretrained(SHIPPED)) if recipe.lambda_perceptual else {}
         model = train(dataset, recipe, seed=seed, folder=folder, **more)
-    if recipe != "tidy": minutes = (time.time() - start) / 60
+    if not isinstance(recipe, str): minutes = (time.time() - start) / 60
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
     x = few.batch(torch.arange(512))
@@ -189,7 +206,7 @@ def run_cipher(name, seed=0):
     write_pictures(cipher_pictures(model, dataset, held_out), folder)
     page = torch.cat([x[:16], model.decipher(model.patterns(16)), model.sample(16, rng(1))])
     show(page, 16, SIZE).save(HERE / f"{name}.png") # of the set, deciphered, sampled
-    if name == "cipher-512": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)
+    if name == "cipher-shipped": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)
     print(name, json.dumps(numbers), f"{about['minutes']} minutes", flush=True)
 
 
