@@ -235,7 +235,7 @@ def genae_train(
     model: Param("automodulator or deciphering", str, opt=False, nargs="?") = "automodulator",
     data: str = "toyfaces", # toyfaces, fashion-mnist, cifar10, celeba, lsun, or a folder of pictures
     size: int = 32, # of the pictures, in pixels
-    recipe: str = "class", # class; paper or reference, also paper:celeba-hq; lpips for a cipher of others
+    recipe: str = None, # sharp, of a cipher class; paper or reference, also paper:celeba-hq; lpips for ciphers
     total_images: int = None, # in the whole run; by default what fits into the minutes, or the recipe's own
     minutes: float = None, # of training; ends the run if that comes first
     seed: int = 0,
@@ -246,6 +246,7 @@ def genae_train(
     ("Train a model; Ctrl-C stops it, the same command goes on. "
      "Example: genae_train automodulator --data holidays --minutes 60 --out runs/holidays")
     positive(save_every=save_every)
+    recipe = recipe or ("sharp" if model == "automodulator" else "class")
     settings = dict(model=model, data=data, size=size, recipe=recipe)
     settings |= dict(total_images=total_images, minutes=minutes, seed=seed)
     name = Path(data).resolve().name + ("" if model == "automodulator" else f"-{model}")

@@ -158,7 +158,7 @@ def test_a_finished_run_makes_its_outputs_again(whole):
 WRONG = { # command and options: what the line must say
     "genae_train autoencoder": "choose one of automodulator",
     "genae_train --recipe secret": "choose one of paper, reference, class",
-    "genae_train --size 24": "no phase of 24 pixels",
+    "genae_train --size 24": "pictures must be 4, 8, 16",
     "genae_train --total_images 0": "give a number above 0",
     "genae_train --minutes nan": "give a number above 0",
     "genae_train --save_every -1": "give a number above 0",
