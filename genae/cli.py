@@ -235,7 +235,7 @@ def genae_train(
     model: Param("automodulator or deciphering", str, opt=False, nargs="?") = "automodulator",
     data: str = "toyfaces", # toyfaces, fashion-mnist, cifar10, celeba, lsun, or a folder of pictures
     size: int = 32, # of the pictures, in pixels
-    recipe: str = None, # sharp, of a cipher class; paper or reference, also paper:celeba-hq; lpips for ciphers
+    recipe: str = None, # sharp, or class of a cipher; paper or reference, also paper:celeba-hq; lpips
     total_images: int = None, # in the whole run; by default what fits into the minutes, or the recipe's own
     minutes: float = None, # of training; ends the run if that comes first
     seed: int = 0,

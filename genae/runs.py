@@ -107,8 +107,7 @@ def prepare(
     total = book.run_length(training, rules, total, minutes)
     model = book.new_model(training, rules, seed)
     engine = book.make_engine(model, training, rules, total, seed, out, **more)
-    engine.settings = settings
-    engine.claim()
+    engine.settings = settings; engine.claim()
     until = f", {minutes:g} minutes at most" if minutes else ""
     print(f"Training on {len(training)} pictures of {size} x {size}, {len(held_out)} held out{until}; "
           f"the run is in {out}.", flush=True)

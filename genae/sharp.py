@@ -173,7 +173,8 @@ def narrow(
     s, V = s[:(k := min(most, max(first, latent_dim or 2)))], V[:k]
     effects, U = active(model, dataset, perceptual, s[:, None] * V, few)
     latent_dim = latent_dim or max(2, int((effects > effects[0] / 500).sum()))
-    U, new = U[:, :latent_dim], Automodulator(**model.settings | dict(latent_dim=latent_dim)).eval().to(s.device)
+    U, settings = U[:, :latent_dim], model.settings | dict(latent_dim=latent_dim)
+    new = Automodulator(**settings).eval().to(s.device)
     _rewire(model, new, U.T @ (V / s[:, None]), (V.T * s) @ U, mean, length)
     return new
 
@@ -249,7 +250,9 @@ def tidy(
     return even + .2 * listeners(n, prices(model.decoder, dear))
 
 # %% ../nbs/24_sharp.ipynb #fe128f56
-def wide_model(): return dict(latent_dim=256, widths=(64, 64, 48, 32, 16, 16, 16), blur=True)
+def wide_model() -> dict:
+    "Settings of an `Automodulator` with a wide code."
+    return dict(latent_dim=256, widths=(64, 64, 48, 32, 16, 16, 16), blur=True)
 
 @dataclass(frozen=True)
 class Sharp:
@@ -280,6 +283,7 @@ def run_length(
     "What was asked for, what fits into the minutes, or the recipe's own number."
     return total_images or (1e12 if minutes else recipe.total_images)
 
+# %% ../nbs/24_sharp.ipynb #897a247c
 def make_engine(
     model: Automodulator, # with a wide code; trained in place until it is made narrow
     dataset: ImageDataset, # training pictures
@@ -290,13 +294,16 @@ def make_engine(
     perceptual: Perceptual = None, # the small one by default
 ) -> Engine: # that knows its total
     "An engine that copies, makes the code narrow half-way, and puts it in order."
-    g, copyist, perceptual = rng(seed, dataset.images.device), Copyist(model.to(dataset.images.device)), perceptual or small_perceptual()
-    distance = blended(d_x, perceptual.to(dataset.images.device), recipe.lambda_perceptual)
+    device, perceptual = dataset.images.device, perceptual or small_perceptual()
+    g, copyist = rng(seed, device), Copyist(model.to(device))
+    distance = blended(d_x, perceptual.to(device), recipe.lambda_perceptual)
     def step(t):
         late = t >= .5
         if late and not copyist.narrow: copyist.make_narrow(dataset, perceptual)
-        x, lr = dataset.sample(recipe.batch, g), recipe.lr * (.5 if late else 1.) * lr_factor(2 * t - late, .5)
-        d = copy_step(copyist, x, lr, distance, partial(tidy, heard=t >= .75) if late else None, g)
+        x = dataset.sample(recipe.batch, g)
+        lr = recipe.lr * (.5 if late else 1.) * lr_factor(2 * t - late, .5)
+        penalty = partial(tidy, heard=t >= .75) if late else None
+        d = copy_step(copyist, x, lr, distance, penalty, g)
         return recipe.batch, dict(distance=d, numbers=copyist.model.latent_dim)
     engine = Engine(step, dict(copyist=copyist, generator=g), folder)
     engine.total = total_images or recipe.total_images
@@ -314,6 +321,7 @@ def finalize(
     model.about = dict(recipe=asdict(recipe), images_seen=engine.images_seen, steps=engine.done, seed=seed)
     return model
 
+# %% ../nbs/24_sharp.ipynb #4bdc9efa
 def train(
     dataset: ImageDataset, # training pictures
     recipe: Sharp = SHARP,

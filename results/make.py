@@ -32,12 +32,14 @@ from genae.train_automodulator import PAPER_MODEL, RECIPES, blended, train
 
 HERE = Path(__file__).resolve().parent
 SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
+CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split() # its labels, 0 to 9
 def phases(images): return tuple(Phase(size, n, fade, batch=32, lr=2e-3, margin=.3) for size, n, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, images, 32e3)])
 
 
 SOFT = replace(RECIPES["class"], phases=phases(180e3), model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
 GAME = replace(RECIPES["class"], phases=(Phase(SIZE, 32e3, 0., batch=32, lr=1e-3, margin=.3),), distance="L1", lambda_perceptual=6., lambda_x=20., lr_decay_fraction=.5, ema_half_life=2.5e3, bfloat16=True) # goes on from the shipped run
 NARROW, TIDY_IMAGES, PAIR_IMAGES = 14, 300_000, 150_000 # lesson 24: numbers of the code that is left of a copying network, and pictures that put it in order
+REAL_PICTURES = replace(SHARP, total_images=200_000) # with the perceptual distance that is at hand
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", "tidy"), # copies, narrow and in order
     "toyfaces-seed1": ("toyfaces", "tidy"), # other pictures, weights and order
@@ -48,7 +50,9 @@ RUNS = { # name: data, recipe
     "soft-l1": ("toyfaces", replace(SOFT, distance="L1")),
     "soft-no-pairs": ("toyfaces", replace(SOFT, shared_layers=(), lambda_x=30.)), # the regular training of Fig. 5a
     "soft-untrained": ("toyfaces", None),
-    "fashion-mnist": ("fashion-mnist", replace(SOFT, phases=tuple(replace(p, images=p.images / 1.8, fade=p.fade / 2) for p in SOFT.phases))),
+    "fashion-mnist": ("fashion-mnist", REAL_PICTURES),
+    "cifar10": ("cifar10", REAL_PICTURES),
+    "cifar10-automobile": ("cifar10:automobile", REAL_PICTURES), # one class of ten
 }
 CIPHER, REAL = train_deciphering.RECIPES["class"], train_deciphering.RECIPES["lpips"]
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
@@ -60,6 +64,7 @@ CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
     "cipher-no-shift": ("toyfaces", 512, 512 * 300, replace(CIPHER, stages=tuple(replace(s, shift=0) for s in CIPHER.stages))),
     "cipher-lpips": ("toyfaces", 512, 512 * 300, REAL),
     "cipher-no-pixels": ("toyfaces", 512, 512 * 300, replace(REAL, lambda_pixels=0.)), # the paper's loss
+    "cipher-cifar10": ("cifar10", 512, 512 * 300, replace(REAL, bfloat16=True)),
     "cipher-fashion-mnist": ("fashion-mnist", 512, 512 * 300, REAL),
 }
 CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters")} # other pictures, patterns, weights and order
@@ -83,7 +88,10 @@ def frechet(a, b):
 def sets(data, seed):
     "Pictures to train on, and held-out pictures: other faces, or the set's own test pictures."
     if data == "toyfaces": return toyfaces(16384, SIZE, seed), toyfaces(4096, SIZE, seed + 1)
-    return open_dataset(data, SIZE), open_dataset(data, SIZE, n=4096, split="test")
+    data, _, label = data.partition(":")
+    both = open_dataset(data, SIZE), open_dataset(data, SIZE, split="test")
+    if label: both = [d.take((d.labels == CIFAR10.index(label)).nonzero()[:, 0]) for d in both]
+    return both[0], both[1].take(torch.arange(min(len(both[1]), 4096)))
 
 
 def lpips_of(x, x_hat):
@@ -157,6 +165,7 @@ def run(name, seed=0):
         torch.manual_seed(seed)
         model = Automodulator(SIZE, **SOFT.model).eval()
         model.about, model.log = dict(recipe=None, steps=0, images_seen=0, seed=seed), []
+    elif recipe is REAL_PICTURES: model = sharp.train(dataset, recipe, seed=seed, folder=folder, perceptual=perceptual_at_hand(drawn=False))
     elif isinstance(recipe, str): model, minutes = WAYS[recipe](dataset, seed, folder)
     else:
         more = dict(perceptual=small_perceptual(), start=Automodulator.from_pretrained(SHIPPED)) if recipe.lambda_perceptual else {}
