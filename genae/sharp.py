@@ -246,8 +246,10 @@ def tidy(
 ) -> Tensor: # scalar
     "Codes even on the sphere, each of their numbers for few layers (eqs. 4.15, 24.8 and 24.9; ours)."
     even = .1 * uniformity(z) + (.05 * kl_joint(z) if len(z) > z.shape[1] else 0) # a covariance needs B > d
-    n = hearing(model.decoder, z[:8], generator) if heard else loudness(model.decoder)
-    return even + .2 * listeners(n, prices(model.decoder, dear))
+    if not heard: return even + .2 * listeners(loudness(model.decoder), prices(model.decoder, dear))
+    fine = range(model.decoder.scales()["fine"][0], model.decoder.n + 1)
+    n = hearing(model.decoder, z[:8], generator)
+    return even + .2 * listeners(n, prices(model.decoder, (*dear, *fine)))
 
 # %% ../nbs/24_sharp.ipynb #fe128f56
 def wide_model() -> dict:
