@@ -17,6 +17,7 @@ from genae.faces import draw_faces, random_factors
 from genae.files import load_state, bundled_weights
 from genae.cli import from_shell, open_model, plain_errors
 from genae.growing import scale_schedule, growth_at
+from genae.perceptual import small_perceptual
 from genae.runs import HEARD, go_on, interrupt, open_data
 from genae.train_automodulator import CLASS_PHASES
 from house import ROOT
@@ -240,10 +241,10 @@ def furnish(place):
     (place / "text.txt").write_text("Neither a picture nor a folder.")
     (place / "cut.safetensors").write_bytes(weights[:len(weights) // 2])
     (place / "foreign.safetensors").write_bytes((bundled_weights("automodulator")["toyfaces"].parent / "reader_16.safetensors").read_bytes())
-    settings = dict(model="automodulator", data="toyfaces", size=16, recipe="class", total_images=None, minutes=None, seed=0)
+    settings = dict(model="automodulator", data="toyfaces", size=16, recipe="sharp", total_images=None, minutes=None, seed=0)
     (place / "held" / "run.json").write_text(json.dumps(dict(run=settings)))
     (place / "torn" / "run.json").write_text('{"run": {"model"')
-    (place / "broken" / "run.json").write_text(json.dumps(dict(run=settings | dict(size=8, training_pictures=fingerprint(open_data("toyfaces", 8, 0)[0].images)))))
+    (place / "broken" / "run.json").write_text(json.dumps(dict(run=settings | dict(size=8, perceptual=small_perceptual().name, training_pictures=fingerprint(open_data("toyfaces", 8, 0)[0].images)))))
     for name in ("broken", "old"): (place / name / "checkpoint.safetensors").write_bytes(weights[:len(weights) // 2])
 
 
