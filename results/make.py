@@ -56,11 +56,11 @@ RUNS = { # name: data, recipe
 }
 CIPHER, REAL = train_deciphering.RECIPES["class"], train_deciphering.RECIPES["lpips"]
 CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
-    "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is
+    "cipher-512": ("toyfaces", 512, 512 * 300, CIPHER), # the class recipe as it is; shipped
     "cipher-128": ("toyfaces", 128, 512 * 300, CIPHER), # as many steps, with fewer and with more pictures to learn
     "cipher-2048": ("toyfaces", 2048, 512 * 300, CIPHER),
     "cipher-clusters": ("toyfaces", 512, 512 * 300, replace(CIPHER, model=CIPHER.model | dict(clusters=8))), # k-means clusters choose among the first layer's channels
-    "cipher-shipped": ("toyfaces", 512, 512 * 600, replace(CIPHER, model=CIPHER.model | dict(clusters=8), bfloat16=True)), # twice as long; its weights come with the package
+    "cipher-shipped": ("toyfaces", 512, 512 * 600, replace(CIPHER, model=CIPHER.model | dict(clusters=8), bfloat16=True)), # twice as long, to be shipped
     "cipher-no-shift": ("toyfaces", 512, 512 * 300, replace(CIPHER, stages=tuple(replace(s, shift=0) for s in CIPHER.stages))),
     "cipher-lpips": ("toyfaces", 512, 512 * 300, REAL),
     "cipher-no-pixels": ("toyfaces", 512, 512 * 300, replace(REAL, lambda_pixels=0.)), # the paper's loss
@@ -221,7 +221,7 @@ def run_cipher(name, seed=0):
     write_pictures(cipher_pictures(model, dataset, held_out), folder)
     page = torch.cat([x[:16], model.decipher(model.patterns(16)), model.sample(16, rng(1))])
     show(page, 16, SIZE).save(HERE / f"{name}.png") # of the set, deciphered, sampled
-    if name == "cipher-shipped": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)
+    if name == "cipher-512": model.save(HERE.parent / "genae" / "weights" / "deciphering_toyfaces.safetensors", **about, log=thin)
     print(name, json.dumps(numbers), f"{about['minutes']} minutes", flush=True)
 
 
