@@ -171,7 +171,7 @@ def narrow(
                          "the code's own numbers, and one less than pictures")
     mean, s, V, length = principal(model, dataset)
     s, V = s[:(k := min(most, max(first, latent_dim or 2)))], V[:k]
-    effects, U = active(model, dataset, perceptual, s[:, None] * V, few)
+    effects, U = active(model, dataset, perceptual, s[:, None] * V, few=few)
     latent_dim = latent_dim or max(2, int((effects > effects[0] / 500).sum()))
     U, settings = U[:, :latent_dim], model.settings | dict(latent_dim=latent_dim)
     new = Automodulator(**settings).eval().to(s.device)
