@@ -14,8 +14,9 @@ from genae.core import rng
 from genae.cycles import d_x
 from genae.datasets import toyfaces
 from genae.growing import Phase
+from genae.kl import kl_joint
 from genae.perceptual import small_perceptual
-from genae.sharp import SHARP, active, narrow, principal
+from genae.sharp import SHARP, Copyist, active, copy_step, hearing, listeners, loudness, narrow, principal, tidy, uniformity
 from genae.sphere import sample_sphere
 
 MAKE = runpy.run_path(str(ROOT / "results" / "make.py"), run_name="make")
@@ -67,6 +68,31 @@ def test_a_sharp_run_goes_on_where_it_stopped(tmp_path, stop):
     second.run(second.total, quiet=True)
     a, b = (sharp.finalize(e, recipe, 0) for e in (whole, second))
     assert a.latent_dim == b.latent_dim < 24 and all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
+
+
+@pytest.mark.parametrize("heard, prices", {False: (1, 1.5, 1, 1.5, 1), True: (1, 1.5, 1, 1.5, 1.5)}.items())
+def test_tidy_counts_what_is_told_or_heard(heard, prices):
+    torch.manual_seed(0)
+    model, z = Automodulator(16, latent_dim=3, widths=(6, 5, 4)), sample_sphere(12, 3, rng(1))
+    n = hearing(model.decoder, z[:8], rng(2)) if heard else loudness(model.decoder)
+    even, dear = .1 * uniformity(z) + .05 * kl_joint(z), torch.tensor((1.5, *prices[1:]))
+    for more, c in (((), torch.tensor(prices)), ((1,), dear)):
+        assert torch.allclose(tidy(model, z, rng(2), heard, more), even + .2 * listeners(n, c), rtol=1e-4)
+
+
+def test_pairs_count_twice_beside_the_copy():
+    torch.manual_seed(0)
+    model, x, seen = Automodulator(8, latent_dim=4, widths=(6, 5)), toyfaces(2, 8).batch(torch.arange(2)), []
+    x = torch.cat([x, x.flip(-1)])
+    model.encoder.register_forward_hook(lambda module, given, z: seen.append(z.detach().float()))
+    def distance(a, b):
+        seen.append(b.detach().float())
+        return 1 + len(seen) + 0 * b.sum()
+    d = copy_step(Copyist(model), x, 0., distance, shared_layers=(2, 3)) # a rate of 0 leaves the weights
+    z, own, lent = seen
+    with torch.no_grad(): for_lent = model.decoder.decode(torch.stack([z, z.roll(2, 0), z.roll(2, 0)]))
+    assert torch.allclose(lent, for_lent, atol=.05) and not torch.allclose(lent, own, atol=.05) # atol: sixteen bits
+    assert d == (3 + 2 * 4) / 3
 
 
 def test_narrow_keeps_what_the_directions_hold():
