@@ -27,7 +27,7 @@ from .decoder import Decoder
 from .engine import Engine, lr_factor, run_to_end
 from .kl import kl_joint
 from .perceptual import Perceptual, lpips, small_perceptual
-from .train_automodulator import blended, new_model
+from .train_automodulator import CLASS_IMAGES, blended, new_model
 
 # %% ../nbs/24_sharp.ipynb #dd659d74
 class Copyist:
@@ -283,6 +283,9 @@ def run_length(
     minutes: float = None, # likewise
 ) -> float: # pictures in the whole run
     "What was asked for, what fits into the minutes, or the recipe's own number."
+    if total_images and total_images < (least := 2 * recipe.batch):
+        raise ValueError(f"total_images is {total_images}, too few to copy and to put in order: "
+                         f"{least} are the least, {CLASS_IMAGES:,} give pictures worth a look")
     return total_images or (1e12 if minutes else recipe.total_images)
 
 # %% ../nbs/24_sharp.ipynb #897a247c

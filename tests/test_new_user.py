@@ -106,10 +106,11 @@ def test_many_pictures_are_no_tower(place):
     assert r[0] == 0 and "first" not in r[1] and len(list((place / "all").iterdir())) == 70, r[2]
 
 
+@pytest.mark.parametrize("recipe, least", dict(sharp=64, **{"class": 43}).items())
 @pytest.mark.parametrize("name", ["genae_train", "genae_demo"])
-def test_too_few_pictures_are_refused_at_the_door(name, tmp_path):
-    r = command(name, "--size", 16, "--total_images", 42, "--out", "run", cwd=tmp_path)
-    assert r[0] == 1 and r[2].count("\n") == 1 and "43 are the least" in r[2] and not (tmp_path / "run").exists(), r
+def test_too_few_pictures_are_refused_at_the_door(name, recipe, least, tmp_path):
+    r = command(name, "--size", 16, "--recipe", recipe, "--total_images", least - 1, "--out", "run", cwd=tmp_path)
+    assert r[0] == 1 and r[2].count("\n") == 1 and f"{least} are the least" in r[2] and not (tmp_path / "run").exists(), r
 
 
 def test_a_run_ends_at_the_size_of_its_pictures():
