@@ -185,9 +185,8 @@ def make_narrow(
     dataset: ImageDataset, # real pictures
     perceptual: Perceptual, # in whose features pictures move
 ) -> None:
-    "Keep the directions that pictures obey, of all that there are, and begin the optimisers anew."
-    wide = self.model.eval()
-    self.__init__(narrow(wide, dataset, None, perceptual, first=wide.latent_dim, few=32))
+    "Keep the directions that pictures obey, and begin the optimisers anew."
+    self.__init__(narrow(self.model.eval(), dataset, None, perceptual, first=128, few=16))
     self.narrow = True
 
 # %% ../nbs/24_sharp.ipynb #59f23f45
