@@ -69,7 +69,7 @@ MEASURES = dict(automodulator=modulated, norm=lambda: modulated(eps=.5, unbiased
 NUMBERS = dict(
     automodulator=dict(error=0.033205, to_late=0.19079, to_early=0.34602, red=-0.027921, blue=0.091544, edges=0.080583, sampled=0.33693, tiny=1.9009),
     norm=dict(error=0.036046, to_late=0.18721, to_early=0.34574, red=-0.027476, blue=0.091497, edges=0.075395, sampled=0.33209, tiny=1.8112),
-    deciphering=dict(error=0.057376, sampled=0.30931, edges=0.08674, mean=0.053407, way=0.28602, by_known=0.23338),
+    deciphering=dict(error=0.037967, sampled=0.32134, edges=0.090051, mean=0.052026, way=0.29571, by_known=0.2338),
     perceptual=dict(apart=0.26377, mirrored=0.12188, shaded=0.0091668),
     reader_16=dict(x=0.00077862, y=0.0015515, yaw=0.0030143, width=0.0024149, height=0.0019357,
                    smile=0.019788, eyes=0.015624, hairline=0.0057073, skin=0.0016913, hair=0.0010664, ground=0.0007413),
