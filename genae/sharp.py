@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHARP', 'RECIPES', 'Copyist', 'copy_step', 'copying', 'principal', 'active', 'narrow', 'uniformity', 'prices',
-           'listeners', 'loudness', 'hearing', 'tidy', 'wide_model', 'Sharp', 'perceptual_at_hand', 'run_length',
-           'make_engine', 'finalize', 'train']
+           'listeners', 'loudness', 'hearing', 'tidy', 'whiten', 'wide_model', 'Sharp', 'perceptual_at_hand',
+           'run_length', 'make_engine', 'finalize', 'train', 'mirror_moments', 'size_direction', 'first_layer_only']
 
 # %% ../nbs/24_sharp.ipynb #6b624134
 from collections import ChainMap
@@ -250,6 +250,17 @@ def tidy(
     n = hearing(model.decoder, z[:8], generator)
     return even + .2 * listeners(n, prices(model.decoder, (*dear, *fine)))
 
+# %% ../nbs/24_sharp.ipynb #61c01204
+def whiten(
+    model: Automodulator,
+    dataset: ImageDataset, # real pictures, more than the code has numbers
+) -> Automodulator: # another one
+    "Codes of mean zero, uncorrelated and equally spread, each as near as can be to what it was (eq. 24.11)."
+    mean, s, V, length = principal(model, dataset)
+    new = Automodulator(**model.settings).eval().to(s.device)
+    _rewire(model, new, (V.T / s) @ V, (V.T * s) @ V, mean, length)
+    return new
+
 # %% ../nbs/24_sharp.ipynb #fe128f56
 def wide_model() -> dict:
     "Settings of an `Automodulator` with a wide code."
@@ -296,7 +307,7 @@ def make_engine(
     seed: int = 0,
     folder: str | Path = None, # for checkpoint and log
     perceptual: Perceptual = None, # the small one by default
-) -> Engine: # that knows its total
+) -> Engine: # that knows its total and its pictures
     "An engine that copies, makes the code narrow half-way, and puts it in order."
     device, perceptual = dataset.images.device, perceptual or small_perceptual()
     g, copyist = rng(seed, device), Copyist(model.to(device))
@@ -310,7 +321,7 @@ def make_engine(
         d = copy_step(copyist, x, lr, distance, penalty, g)
         return recipe.batch, dict(distance=d, numbers=copyist.model.latent_dim)
     engine = Engine(step, dict(copyist=copyist, generator=g), folder)
-    engine.total = total_images or recipe.total_images
+    engine.total, engine.dataset = total_images or recipe.total_images, dataset
     return engine
 
 # %% ../nbs/24_sharp.ipynb #9e092f13
@@ -319,8 +330,8 @@ def finalize(
     recipe: Sharp,
     seed: int,
 ) -> Automodulator: # in evaluation mode; `.log` and `.about` tell of its run
-    "What a run leaves."
-    model = engine.parts["copyist"].model.eval()
+    "What a run leaves, whitened."
+    model = whiten(engine.parts["copyist"].model.eval(), engine.dataset)
     model.log = engine.log
     model.about = dict(recipe=asdict(recipe), images_seen=engine.images_seen, steps=engine.done, seed=seed)
     return model
@@ -344,3 +355,40 @@ def train(
                recipes=RECIPES, total_images=total_images, seed=seed,
                perceptual=getattr(perceptual, "name", None))
     return finalize(engine, recipe, seed)
+
+# %% ../nbs/24_sharp.ipynb #54c92452
+def mirror_moments(
+    z: Tensor, # (B, d) codes of pictures
+    z_mirror: Tensor, # (B, d), of their mirror images
+) -> Tensor: # (d, d, d)
+    "How what a mirror keeps goes with products of what it changes (eq. 24.12; ours)."
+    odd, even = (z - z_mirror) / 2, (z + z_mirror) / 2
+    return torch.einsum("bi,bj,bk->ijk", odd, odd, even - even.mean(0)) / len(z)
+
+def size_direction(
+    z: Tensor, # (B, d) codes of pictures
+    z_mirror: Tensor, # (B, d), of their mirror images
+) -> Tensor: # (d,) of length one
+    "The direction of a code in which the size of what a mirror changes hides (eq. 24.12; ours)."
+    return torch.linalg.svd(mirror_moments(z.double(), z_mirror.double()).flatten(0, 1)).Vh[0]
+
+# %% ../nbs/24_sharp.ipynb #2b8cfe9a
+@torch.no_grad()
+def first_layer_only(
+    model: Automodulator,
+    v: Tensor, # (d,) of length one, a direction of its code
+    generator: torch.Generator, # of what the first layer makes of it, until it has learned better
+) -> Automodulator: # another one, to be trained
+    "Make a direction one of the code's numbers, and let only the first layer hear it (eq. 24.13; ours)."
+    k, d, v = int(v.abs().argmax()), len(v), v.double()
+    axis = torch.eye(d, dtype=v.dtype, device=v.device)
+    w = v + v[k].sign() * axis[k]
+    H = axis - 2 * torch.outer(w, w) / w.square().sum()
+    new = Automodulator(**model.settings).eval().to(v.device)
+    _rewire(model, new, H, H / d ** .5, torch.zeros_like(v), 1.)
+    first, *later = [layer.adain.g.weight for layer in new.decoder.layers]
+    for G in later: G[:, k] = 0
+    loud = first.square().mean(0).max().sqrt()
+    noise = torch.randn(len(first), generator=generator, device=generator.device)
+    first[:, k] = .3 * loud * noise.to(v.device)
+    return new

@@ -24,11 +24,11 @@ from genae.deciphering import nearest_neighbours
 from genae.faces import FACTORS
 from genae.files import load_state
 from genae.growing import Phase
-from genae.mixing import mix, pose_identity
+from genae.mixing import mix, mixing_grid, pose_identity
 from genae.perceptual import lpips, small_perceptual
 from genae.reader import r2, load_reader
 from genae.reports import automodulator_pictures, cipher_pictures, measure, report, write_pictures
-from genae.sharp import SHARP, active, copying, narrow, perceptual_at_hand, principal, tidy
+from genae.sharp import SHARP, active, copying, first_layer_only, narrow, perceptual_at_hand, principal, size_direction, tidy
 from genae.train_automodulator import PAPER_MODEL, RECIPES, blended, train
 
 HERE = Path(__file__).resolve().parent
@@ -45,6 +45,8 @@ RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", "tidy"), # copies, narrow and in order
     "toyfaces-seed1": ("toyfaces", "tidy"), # other pictures, weights and order
     "toyfaces-pairs": ("toyfaces", "pairs"), # on from the shipped run, with mirror images that share all but the first layer (Fig. 5a)
+    "toyfaces-pose": ("toyfaces", "pose"), # the same, and half-way the size of a turn is handed to the first layer
+    "toyfaces-pose-seed1": ("toyfaces", "pose"), # on from toyfaces-seed1
     "toyfaces-game": ("toyfaces", GAME), # the same, and then the game
     "soft": ("toyfaces", SOFT), # before lesson 24: a code of 16, no perceptual term; lambda_x 10 with pairs is as much as 30 without
     "soft-no-lj": ("toyfaces", replace(SOFT, lambda_j=0.)), # all else equal, also the pictures seen
@@ -153,7 +155,20 @@ def paired(dataset, seed, folder):
     return model.eval(), engine.seconds / 60
 
 
-WAYS = dict(tidy=tidied, pairs=paired)
+def posed(dataset, seed, folder):
+    "The tidy network, taught pairs; half-way, what tells the size of a turn is handed to the first layer (lesson 24)."
+    name = f"toyfaces{f'-seed{seed}' * bool(seed)}"
+    def taught(model, part): return in_order(model, dataset, PAIR_IMAGES // 2, seed, folder / part, heard=True, dear=(1,), shared_layers=(2, model.decoder.n))
+    side = taught(Automodulator.from_pretrained(HERE.parent / "runs" / name / "model.safetensors"), "side")
+    model, x = side.parts["copyist"].model.eval(), dataset.batch(torch.arange(4096))
+    z, z_mirror = (torch.cat([model.encode(c) for c in p.split(128)]) for p in (x, x.flip(-1)))
+    size = taught(first_layer_only(model, size_direction(z, z_mirror), rng(seed)), "size")
+    model = size.parts["copyist"].model
+    model.log, model.about = side.log + size.log, dict(recipe=None, images_seen=side.images_seen + size.images_seen, steps=side.done + size.done, seed=seed)
+    return model.eval(), (side.seconds + size.seconds) / 60
+
+
+WAYS = dict(tidy=tidied, pairs=paired, pose=posed)
 
 
 def copied(seed):
@@ -190,6 +205,8 @@ def run(name, seed=0):
     if data != "toyfaces": # a picture for lesson 18, since these weights are not shipped: held out, reconstructed, coarse layers mixed, sampled
         y = x[:8]
         show(torch.cat([y, model.reconstruct(y), mix(model, dict(coarse=y), rest=y.flip(0)), model.sample(16, rng(1))]), 8, SIZE).save(HERE / f"{name}.png")
+    if recipe == "pose": # rows give the pose, columns all the rest (Fig. 5a)
+        show(mixing_grid(model, x[:6], x[6:14], (1, 1)), 9, SIZE).save(HERE / f"{name}.png")
     if name == SHIPPED: model.save(HERE.parent / "genae" / "weights" / "automodulator_toyfaces.safetensors", **about, log=thin)
     print(name, json.dumps({k: v for k, v in numbers.items() if k != "factors"}), f"{about['minutes']} minutes", flush=True)
 

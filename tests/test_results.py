@@ -70,6 +70,17 @@ def test_a_sharp_run_goes_on_where_it_stopped(tmp_path, stop):
     assert a.latent_dim == b.latent_dim < 24 and all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
 
 
+def test_a_sharp_run_leaves_even_codes():
+    recipe, data = replace(SHARP, model=dict(latent_dim=24, widths=(8, 8, 8)), total_images=8 * 32), toyfaces(256, 16)
+    engine = sharp.make_engine(sharp.new_model(data, recipe, 0), data, recipe)
+    engine.run(engine.total, quiet=True)
+    model, x = sharp.finalize(engine, recipe, 0), data.batch(torch.arange(64))
+    trained = engine.parts["copyist"].model.eval()
+    (far, before, _, _), (near, after, _, _) = (principal(m, data) for m in (trained, model))
+    assert near.norm() < .2 * far.norm() and after[0] / after[-1] < .5 * before[0] / before[-1]
+    assert abs(d_x(x, model.reconstruct(x)) / d_x(x, trained.reconstruct(x)) - 1) < .1 # and pictures stay
+
+
 @pytest.mark.parametrize("heard, prices", {False: (1, 1.5, 1, 1.5, 1), True: (1, 1.5, 1, 1.5, 1.5)}.items())
 def test_tidy_counts_what_is_told_or_heard(heard, prices):
     torch.manual_seed(0)
