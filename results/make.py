@@ -138,7 +138,7 @@ def in_order(model, dataset, images, seed, folder, **more):
 
 def tidied(dataset, seed, folder):
     "The network of a copying run, its code made narrow and put in order: first by what layers are told, then by what pictures hear (lesson 24)."
-    first = copied(seed)
+    first = trained("copy-256", seed)
     model = narrow(first, dataset, NARROW, small_perceptual())
     told = in_order(model, dataset, TIDY_IMAGES // 2, seed, folder / "told")
     heard = in_order(model, dataset, TIDY_IMAGES // 2, seed + 100, folder / "heard", heard=True)
@@ -157,9 +157,8 @@ def paired(dataset, seed, folder):
 
 def posed(dataset, seed, folder):
     "The tidy network, taught pairs; half-way, what tells the size of a turn is handed to the first layer (lesson 24)."
-    name = f"toyfaces{f'-seed{seed}' * bool(seed)}"
     def taught(model, part): return in_order(model, dataset, PAIR_IMAGES // 2, seed, folder / part, heard=True, dear=(1,), shared_layers=(2, model.decoder.n))
-    side = taught(Automodulator.from_pretrained(HERE.parent / "runs" / name / "model.safetensors"), "side")
+    side = taught(trained("toyfaces", seed), "side")
     model, x = side.parts["copyist"].model.eval(), dataset.batch(torch.arange(4096))
     z, z_mirror = (torch.cat([model.encode(c) for c in p.split(128)]) for p in (x, x.flip(-1)))
     size = taught(first_layer_only(model, size_direction(z, z_mirror), rng(seed)), "size")
@@ -171,11 +170,11 @@ def posed(dataset, seed, folder):
 WAYS = dict(tidy=tidied, pairs=paired, pose=posed)
 
 
-def copied(seed):
-    "The network of a copying run; it is trained first if it is not there."
-    name = f"copy-256{f'-seed{seed}' * bool(seed)}"
+def trained(name, seed):
+    "The network of a run; it is made first if it is not there."
+    name += f"-seed{seed}" * bool(seed)
     path = HERE.parent / "runs" / name / "model.safetensors"
-    if not path.exists(): run_copy(name, seed)
+    if not path.exists(): (run_copy if name in COPIES else run)(name, seed)
     return Automodulator.from_pretrained(path)
 
 
