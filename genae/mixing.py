@@ -97,7 +97,7 @@ def read_mixtures(
 def factor_transfer(
     model: Automodulator,
     dataset: ImageDataset, # drawn faces with factors, not used in training
-    reader: FactorReader, # of the data set's size
+    reader: FactorReader, # of the data set's size; or `read_factors`
     generator: torch.Generator, # of the pairing
 ) -> dict: # scale to {factor: R2}
     "Mix three pictures, one per scale, and ask whose factors are in the mixture (eq. 19.2)."
@@ -172,7 +172,7 @@ def edit(
 def pose_identity(
     model: Automodulator,
     dataset: ImageDataset, # drawn faces with factors, not used in training
-    reader: FactorReader, # of the data set's size
+    reader: FactorReader, # of the data set's size; or `read_factors`
     j: int, # the last layer of the pose; less than the number of layers
     generator: torch.Generator, # of the pairing
 ) -> dict: # {"pose": {factor: R2}, "identity": {factor: R2}}

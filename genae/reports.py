@@ -19,7 +19,7 @@ from .datasets import ImageDataset
 from .deciphering import DecipheringAutoencoder, nearest_neighbours
 from .files import write_atomically
 from .mixing import factor_transfer, mixing_grid
-from .reader import load_reader
+from .reader import read_factors
 
 # %% ../nbs/35_reports.ipynb #677140cc
 def automodulator_pictures(
@@ -52,8 +52,8 @@ def measure(
     "Held-out error, and factor transfer where the factors are known."
     x = held_out.batch(torch.arange(len(held_out)))
     numbers = dict(held_out=len(held_out), l1=float((x - in_parts(model.reconstruct, x)).abs().mean()))
-    if held_out.factors is not None and model.size in (16, 32):
-        transfer = factor_transfer(model, held_out, load_reader(model.size).to(x.device), rng(5))
+    if held_out.factors is not None and model.size >= 16:
+        transfer = factor_transfer(model, held_out, read_factors, rng(5))
         numbers |= dict(transfer={s: sum(r.values()) / len(r) for s, r in transfer.items()}, factors=transfer)
     return numbers
 

@@ -23,31 +23,32 @@ from genae.datasets import open_dataset, toyfaces
 from genae.deciphering import nearest_neighbours
 from genae.faces import FACTORS
 from genae.files import load_state
-from genae.growing import Phase
+from genae.growing import Phase, grow, growth_at
 from genae.mixing import mix, mixing_grid, pose_identity
 from genae.perceptual import lpips, small_perceptual
-from genae.reader import r2, load_reader
+from genae.reader import load_reader, pyramid, r2, read_factors
 from genae.reports import automodulator_pictures, cipher_pictures, measure, report, write_pictures
-from genae.sharp import SHARP, active, copying, first_layer_only, narrow, perceptual_at_hand, principal, size_direction, tidy
+from genae.sharp import SHARP, active, copying, first_layer_only, narrow, perceptual_at_hand, principal, size_direction, tidy, whiten
 from genae.train_automodulator import PAPER_MODEL, RECIPES, blended, train
 
 HERE = Path(__file__).resolve().parent
-SIZE, SHIPPED = 32, "toyfaces" # the run whose weights come with the package
+SIZE, SHIPPED = 32, "toyfaces-pose" # the run whose weights come with the package
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split() # its labels, 0 to 9
 def phases(images): return tuple(Phase(size, n, fade, batch=32, lr=2e-3, margin=.3) for size, n, fade in [(8, 12e3, 0.), (16, 48e3, 16e3), (SIZE, images, 32e3)])
 
 
 SOFT = replace(RECIPES["class"], phases=phases(180e3), model=dict(blur=True, widths=(64, 64, 48, 32, 16)), lambda_x=10., lr_decay_fraction=.5, ema_half_life=5e3, shared_layers=(2, 0), lambda_inv=10.)
-GAME = replace(RECIPES["class"], phases=(Phase(SIZE, 32e3, 0., batch=32, lr=1e-3, margin=.3),), distance="L1", lambda_perceptual=6., lambda_x=20., lr_decay_fraction=.5, ema_half_life=2.5e3, bfloat16=True) # goes on from the shipped run
-NARROW, TIDY_IMAGES, PAIR_IMAGES = 14, 300_000, 150_000 # lesson 24: numbers of the code that is left of a copying network, and pictures that put it in order
+GAME = replace(RECIPES["class"], phases=(Phase(SIZE, 32e3, 0., batch=32, lr=1e-3, margin=.3),), distance="L1", lambda_perceptual=6., lambda_x=20., lr_decay_fraction=.5, ema_half_life=2.5e3, bfloat16=True) # goes on from the run toyfaces
+NARROW, TIDY_IMAGES, PAIR_IMAGES, GROW_IMAGES = 14, 300_000, 150_000, 100_000 # lesson 24: numbers of the code that is left of a copying network, and pictures that put it in order
 REAL_PICTURES = replace(SHARP, total_images=200_000) # with the perceptual distance that is at hand
 RUNS = { # name: data, recipe
     "toyfaces": ("toyfaces", "tidy"), # copies, narrow and in order
     "toyfaces-seed1": ("toyfaces", "tidy"), # other pictures, weights and order
-    "toyfaces-pairs": ("toyfaces", "pairs"), # on from the shipped run, with mirror images that share all but the first layer (Fig. 5a)
-    "toyfaces-pose": ("toyfaces", "pose"), # the same, and half-way the size of a turn is handed to the first layer
+    "toyfaces-pairs": ("toyfaces", "pairs"), # on from it, with mirror images that share all but the first layer (Fig. 5a)
+    "toyfaces-pose": ("toyfaces", "pose"), # the same, and half-way the size of a turn is handed to the first layer; shipped
     "toyfaces-pose-seed1": ("toyfaces", "pose"), # on from toyfaces-seed1
-    "toyfaces-game": ("toyfaces", GAME), # the same, and then the game
+    "toyfaces-game": ("toyfaces", GAME), # on from toyfaces, by the game
+    "toyfaces-64": ("toyfaces:64", "grown"), # the wide network grown to 64 pixels, and then like toyfaces
     "soft": ("toyfaces", SOFT), # before lesson 24: a code of 16, no perceptual term; lambda_x 10 with pairs is as much as 30 without
     "soft-no-lj": ("toyfaces", replace(SOFT, lambda_j=0.)), # all else equal, also the pictures seen
     "soft-l1": ("toyfaces", replace(SOFT, distance="L1")),
@@ -90,8 +91,8 @@ def frechet(a, b):
 
 def sets(data, seed):
     "Pictures to train on, and held-out pictures: other faces, or the set's own test pictures."
-    if data == "toyfaces": return toyfaces(16384, SIZE, seed), toyfaces(4096, SIZE, seed + 1)
     data, _, label = data.partition(":")
+    if data == "toyfaces": return [toyfaces(n, int(label or SIZE), s) for n, s in ((16384, seed), (4096, seed + 1))]
     both = open_dataset(data, SIZE), open_dataset(data, SIZE, split="test")
     if label: both = [d.take((d.labels == CIFAR10.index(label)).nonzero()[:, 0]) for d in both]
     return both[0], both[1].take(torch.arange(min(len(both[1]), 4096)))
@@ -114,15 +115,14 @@ def lpips_of(x, x_hat):
 
 def of_faces(model, held_out):
     "Frechet distances in the 64 features of the factor reader, the factors it reads off reconstructions, and Fig. 5a's numbers (eqs. 19.9, 16.13)."
-    reader, n = load_reader(model.size), len(held_out)
-    features = lambda x: torch.cat([reader.layers[:-1](c) for c in x.split(512)])
+    n, features = len(held_out), lambda x: torch.cat([load_reader(SIZE).layers[:-1](pyramid(c, min_size=SIZE)[-1]) for c in x.split(512)])
     x, drawn = held_out.batch(torch.arange(n)), torch.cat([model.sample(512, rng(k)) for k in range(n // 1024)])
     rec = torch.cat([model.reconstruct(c) for c in x.split(512)])
-    with torch.no_grad(): a, b, kept = features(x[:n // 2]), features(x[n // 2:]), torch.cat([reader(c) for c in rec.split(512)])
+    with torch.no_grad(): a, b, kept = features(x[:n // 2]), features(x[n // 2:]), read_factors(rec)
     few = x[:512]
     late_of_mirror = mix(model, {(1, 1): few}, rest=few.flip(-1))
     return dict(frechet=dict(pictures=n // 2, samples=frechet(a, features(drawn)), reconstructions=frechet(a, features(rec[:n // 2])), two_halves_of_real=frechet(a, b)),
-                kept=dict(zip(FACTORS, r2(kept, held_out.factors).tolist())), pose_identity=pose_identity(model, held_out, reader, 1, rng(6)),
+                kept=dict(zip(FACTORS, r2(kept, held_out.factors).tolist())), pose_identity=pose_identity(model, held_out, read_factors, 1, rng(6)),
                 asked=float((late_of_mirror - few).abs().mean() - (rec[:512] - few).abs().mean()))
 
 
@@ -136,9 +136,16 @@ def in_order(model, dataset, images, seed, folder, **more):
     return engine
 
 
-def tidied(dataset, seed, folder):
+def whitened(model, dataset):
+    "Codes as even as drawn ones (lesson 24); what it tells of its run stays."
+    new = whiten(model, dataset)
+    new.log, new.about = model.log, model.about
+    return new
+
+
+def tidied(dataset, seed, folder, first=None):
     "The network of a copying run, its code made narrow and put in order: first by what layers are told, then by what pictures hear (lesson 24)."
-    first = trained("copy-256", seed)
+    first = first or trained("copy-256", seed)
     model = narrow(first, dataset, NARROW, small_perceptual())
     told = in_order(model, dataset, TIDY_IMAGES // 2, seed, folder / "told")
     heard = in_order(model, dataset, TIDY_IMAGES // 2, seed + 100, folder / "heard", heard=True)
@@ -147,9 +154,28 @@ def tidied(dataset, seed, folder):
     return model.eval(), first.about["minutes"] + (told.seconds + heard.seconds) / 60 # of all, however often they were interrupted
 
 
+def grown(dataset, seed, folder):
+    "The network of a copying run, with layers for pictures twice as large (lesson 14), treated likewise."
+    small = trained("copy-256", seed)
+    torch.manual_seed(seed)
+    model = Automodulator(**small.settings | dict(size=2 * small.size, widths=(*small.settings["widths"], 16)))
+    model.load_state_dict(small.state_dict(), strict=False)
+    engine = copying(model, dataset, GROW_IMAGES, blended(d_x, small_perceptual(), SHARP.lambda_perceptual), lr=1e-3, seed=seed, folder=folder / "wide")
+    engine.settings, step = dict(name=folder.name, total_images=GROW_IMAGES, seed=seed), engine.step
+    def fading(t):
+        grow(model, growth_at((Phase(model.decoder.size, GROW_IMAGES, GROW_IMAGES / 4),), engine.images_seen))
+        return step(t)
+    engine.step = fading
+    engine.resume()
+    engine.run(engine.total)
+    model.about = dict(images_seen=small.about["images_seen"] + engine.images_seen, minutes=small.about["minutes"] + engine.seconds / 60)
+    model, minutes = tidied(dataset, seed, folder, model.eval())
+    return whitened(model, dataset), minutes
+
+
 def paired(dataset, seed, folder):
-    "The shipped network, taught that a mirror changes nothing but what the first layer says (lesson 24)."
-    model = Automodulator.from_pretrained(SHIPPED)
+    "The tidy network, taught that a mirror changes nothing but what the first layer says (lesson 24)."
+    model = trained("toyfaces", seed)
     engine = in_order(model, dataset, PAIR_IMAGES, seed, folder, heard=True, dear=(1,), shared_layers=(2, model.decoder.n))
     model.log, model.about = engine.log, dict(recipe=None, images_seen=engine.images_seen, steps=engine.done, seed=seed)
     return model.eval(), engine.seconds / 60
@@ -159,15 +185,15 @@ def posed(dataset, seed, folder):
     "The tidy network, taught pairs; half-way, what tells the size of a turn is handed to the first layer (lesson 24)."
     def taught(model, part): return in_order(model, dataset, PAIR_IMAGES // 2, seed, folder / part, heard=True, dear=(1,), shared_layers=(2, model.decoder.n))
     side = taught(trained("toyfaces", seed), "side")
-    model, x = side.parts["copyist"].model.eval(), dataset.batch(torch.arange(4096))
+    model, x = side.parts["copyist"].model.eval(), dataset.batch(torch.arange(min(4096, len(dataset))))
     z, z_mirror = (torch.cat([model.encode(c) for c in p.split(128)]) for p in (x, x.flip(-1)))
     size = taught(first_layer_only(model, size_direction(z, z_mirror), rng(seed)), "size")
     model = size.parts["copyist"].model
     model.log, model.about = side.log + size.log, dict(recipe=None, images_seen=side.images_seen + size.images_seen, steps=side.done + size.done, seed=seed)
-    return model.eval(), (side.seconds + size.seconds) / 60
+    return whitened(model.eval(), dataset), (side.seconds + size.seconds) / 60
 
 
-WAYS = dict(tidy=tidied, pairs=paired, pose=posed)
+WAYS = dict(tidy=tidied, grown=grown, pairs=paired, pose=posed)
 
 
 def trained(name, seed):
@@ -188,22 +214,22 @@ def run(name, seed=0):
     elif recipe is REAL_PICTURES: model = sharp.train(dataset, recipe, seed=seed, folder=folder, perceptual=perceptual_at_hand(drawn=False))
     elif isinstance(recipe, str): model, minutes = WAYS[recipe](dataset, seed, folder)
     else:
-        more = dict(perceptual=small_perceptual(), start=Automodulator.from_pretrained(SHIPPED)) if recipe.lambda_perceptual else {}
+        more = dict(perceptual=small_perceptual(), start=trained("toyfaces", seed)) if recipe.lambda_perceptual else {}
         model = train(dataset, recipe, seed=seed, folder=folder, **more)
     if recipe and not isinstance(recipe, str): minutes = minutes_of(folder)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     few = held_out.take(torch.arange(512))
     x = few.batch(torch.arange(512))
     numbers = measure(model, None, few) | dict(lpips_alex_at_64=lpips_of(x, model.reconstruct(x)))
-    if data == "toyfaces": numbers |= of_faces(model, held_out)
+    if held_out.factors is not None: numbers |= of_faces(model, held_out)
     about = dict(name=name, data=data, commit=commit(), settings=model.settings, **model.about, num_images=len(dataset), hardware=hardware, minutes=round(minutes, 2), numbers=numbers)
     thin = model.log[::max(1, len(model.log) // 100)]
     (HERE / f"{name}.json").write_text(json.dumps(about | dict(log=thin), indent=1) + "\n")
     write_pictures(automodulator_pictures(model, None, few), folder)
     model.save(folder / "model.safetensors", **about, log=thin)
-    if data != "toyfaces": # a picture for lesson 18, since these weights are not shipped: held out, reconstructed, coarse layers mixed, sampled
+    if data != "toyfaces": # a picture, since these weights are not shipped: held out, reconstructed, coarse layers mixed, sampled
         y = x[:8]
-        show(torch.cat([y, model.reconstruct(y), mix(model, dict(coarse=y), rest=y.flip(0)), model.sample(16, rng(1))]), 8, SIZE).save(HERE / f"{name}.png")
+        show(torch.cat([y, model.reconstruct(y), mix(model, dict(coarse=y), rest=y.flip(0)), model.sample(16, rng(1))]), 8, model.size).save(HERE / f"{name}.png")
     if recipe == "pose": # rows give the pose, columns all the rest (Fig. 5a)
         show(mixing_grid(model, x[:6], x[6:14], (1, 1)), 9, SIZE).save(HERE / f"{name}.png")
     if name == SHIPPED: model.save(HERE.parent / "genae" / "weights" / "automodulator_toyfaces.safetensors", **about, log=thin)

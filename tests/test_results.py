@@ -32,22 +32,23 @@ def test_a_run_speaks_the_package_s_names(name):
     assert any(set(about["recipe"] or {}) <= {f.name for f in fields(recipe)} for recipe in recipes)
 
 
-def test_a_run_from_copy_to_json(tmp_path, monkeypatch):
+def test_a_run_from_copy_to_json(tmp_path):
     "Copy with a wide code, make it narrow, train on, measure and write: the way of the shipped weights, with few pictures."
     make = runpy.run_path(str(ROOT / "results" / "make.py"), run_name="make")
     own = make["run"].__globals__
-    monkeypatch.setattr(sharp, "active", partial(sharp.active, few=16))
     game = replace(make["GAME"], phases=(Phase(32, 320., 0., batch=32, lr=1e-3, margin=.3),))
-    data = toyfaces(256, 32, 0), toyfaces(1024, 32, 1)
+    data = lambda name, _: [toyfaces(n, 64 if name.endswith("64") else 32, s) for s, n in enumerate((256, 1024))]
     for place in ("results", "runs", "genae/weights"): (tmp_path / place).mkdir(parents=True)
-    own |= dict(HERE=tmp_path / "results", COPY_IMAGES=640, TIDY_IMAGES=320, NARROWS=(11, 40), COPIES={"copy-256": 32}, RUNS={"toyfaces": ("toyfaces", "tidy"), "toyfaces-game": ("toyfaces", game)}, sets=lambda *_: data, lpips_of=lambda *_: None)
+    own |= {k: partial(own[k], few=8) for k in ("active", "narrow")} | dict(HERE=tmp_path / "results", SOFT=replace(make["SOFT"], model=dict(widths=(8, 16, 16, 8, 8), blur=True)), COPY_IMAGES=640, TIDY_IMAGES=320, PAIR_IMAGES=320, GROW_IMAGES=96, NARROWS=(11, 40), COPIES={"copy-256": 32}, sets=data, lpips_of=lambda *_: None)
+    own["RUNS"] = {"toyfaces": ("toyfaces", "tidy"), "toyfaces-game": ("toyfaces", game), "toyfaces-pose": ("toyfaces", "pose"), "toyfaces-64": ("toyfaces:64", "grown")}
     for name in own["RUNS"]: make["run"](name)
-    copy, about = (json.loads((tmp_path / "results" / f"{name}.json").read_text()) for name in ("copy-256", "toyfaces"))
+    copy, about, pose, grown = (json.loads((tmp_path / "results" / f"{name}.json").read_text()) for name in ("copy-256", "toyfaces", "toyfaces-pose", "toyfaces-64"))
     assert copy["images_seen"] == 640 and copy["settings"]["latent_dim"] == 32 and set(copy["numbers"]["by_effect"]) == {"11"}
     assert about["settings"]["latent_dim"] == make["NARROW"] and about["images_seen"] == 640 + 320 and about["minutes"] > copy["minutes"] and about["numbers"]["l1"] < 1
     assert json.loads((tmp_path / "results" / "toyfaces-game.json").read_text())["images_seen"] == 320
     model = Automodulator.from_pretrained(tmp_path / "genae" / "weights" / "automodulator_toyfaces.safetensors")
-    assert model.about["numbers"]["kept"].keys() == about["numbers"]["kept"].keys()
+    assert model.about["numbers"] == pose["numbers"] and pose["images_seen"] == 320
+    assert grown["settings"]["size"] == 64 and grown["images_seen"] == 640 + 96 + 320 and grown["numbers"]["kept"].keys() == about["numbers"]["kept"].keys()
 
 
 @pytest.mark.parametrize("stop", [3, 6]) # before and after the code is made narrow
