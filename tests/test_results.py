@@ -8,7 +8,7 @@ import pytest
 import torch
 from house import ROOT
 
-from genae import sharp, train_automodulator, train_deciphering
+from genae import core, sharp, train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
 from genae.cycles import d_x
@@ -49,6 +49,21 @@ def test_a_run_from_copy_to_json(tmp_path):
     model = Automodulator.from_pretrained(tmp_path / "genae" / "weights" / "automodulator_toyfaces.safetensors")
     assert model.about["numbers"] == pose["numbers"] and pose["images_seen"] == 320
     assert grown["settings"]["size"] == 64 and grown["images_seen"] == 640 + 96 + 320 and grown["numbers"]["kept"].keys() == about["numbers"]["kept"].keys()
+
+
+def test_the_layout_of_pictures_in_memory_changes_nothing(monkeypatch):
+    monkeypatch.setattr(core, "has_bfloat16", lambda device: False)
+    x, seen = toyfaces(8, 16).batch(torch.arange(8)), []
+    def distance(a, b): return seen.append(a.is_contiguous(memory_format=torch.channels_last)) or (a - b).square().mean()
+    def net(): return sharp.new_model(toyfaces(8, 16), replace(SHARP, model=dict(latent_dim=8, widths=(8, 8, 8), blur=True)), 0).train()
+    by_step, by_hand = net(), net()
+    d = sharp.copy_step(sharp.Copyist(by_step), x, 0., distance)
+    other = distance(x, by_hand.decoder(by_hand.encoder(x)))
+    other.backward()
+    assert seen == [True, False]
+    torch.testing.assert_close(d, other.detach(), rtol=1e-5, atol=0)
+    for p, q in zip(by_step.parameters(), by_hand.parameters()):
+        if q.grad is not None: torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-5 * float(q.grad.abs().max()) + 1e-9)
 
 
 @pytest.mark.parametrize("stop", [3, 6]) # before and after the code is made narrow
