@@ -24,6 +24,7 @@ from genae.deciphering import nearest_neighbours
 from genae.faces import FACTORS
 from genae.files import load_state
 from genae.growing import Phase, grow, growth_at
+from genae.metrics import Moments, frechet_distance, perceptual_error
 from genae.mixing import mix, mixing_grid, pose_identity
 from genae.perceptual import lpips, small_perceptual
 from genae.reader import load_reader, pyramid, r2, read_factors
@@ -82,11 +83,8 @@ def commit():
 
 
 def frechet(a, b):
-    "Frechet distance of two sets of features (N, d), as normal distributions."
-    (m, s), (n, t) = ((f.double().mean(0), torch.cov(f.double().T)) for f in (a, b))
-    values, vectors = torch.linalg.eigh(s)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    return float((m - n).square().sum() + s.trace() + t.trace() - 2 * torch.linalg.eigvalsh(root @ t @ root).clamp(min=0).sqrt().sum())
+    "Frechet distance of two sets of features (N, d)."
+    return frechet_distance(Moments(a), Moments(b))
 
 
 def sets(data, seed):
@@ -105,12 +103,8 @@ def minutes_of(folder):
 
 def lpips_of(x, x_hat):
     "Mean LPIPS (AlexNet) of pairs of pictures, enlarged to 64 pixels; None where its weights cannot be had."
-    try:
-        from lpips import LPIPS
-        distance = LPIPS(net="alex", verbose=False).eval()
+    try: return perceptual_error(x, x_hat, lpips("alex"))
     except OSError as e: return print(f"No LPIPS: {e}")
-    grow = lambda p: torch.nn.functional.interpolate(p, size=64, mode="bilinear", align_corners=False)
-    with torch.no_grad(): return float(torch.cat([distance(grow(p), grow(q)) for p, q in zip(x.split(64), x_hat.split(64))]).mean())
 
 
 def of_faces(model, held_out):
