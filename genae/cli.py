@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['plain_errors', 'read_images', 'open_model', 'call_parse', 'from_shell', 'genae_sample', 'genae_reconstruct',
-           'mixture', 'grid_of', 'genae_mix', 'genae_train', 'genae_demo', 'main']
+           'mixture', 'grid_of', 'genae_mix', 'genae_train', 'genae_demo', 'genae_evaluate', 'main']
 
 # %% ../nbs/42_cli.ipynb #6774a206
 import signal
@@ -34,6 +34,7 @@ from .images import crop_square
 from .mixing import mix, mixing_grid
 from .reports import in_parts, wants_folder, write, write_labelled
 from .runs import HEARD, chosen_from, device, interrupt, positive, run_and_report, stopped, whole
+from .tables import RUNS, evaluate
 from .train_automodulator import CLASS_IMAGES
 
 # %% ../nbs/42_cli.ipynb #4db276b1
@@ -272,10 +273,26 @@ def genae_demo(
     name = "" if images == "toyfaces" else f"-{Path(images).resolve().name}"
     run_and_report(out or f"demo{name}", settings, quiet=quiet)
 
+# %% ../nbs/42_cli.ipynb #a6bf1d7a
+@call_parse
+@plain_errors
+def genae_evaluate(
+    table: str = "loss-terms", # loss-terms or clusters; lesson 32 says what they are
+    seeds: int = 3, # of each row
+    out: str = "results", # folder for a json of each run; what is there is not made again
+    runs: str = "runs", # folder for checkpoints and weights
+    quiet: bool = False, # no progress bar
+):
+    ("Make the runs behind a table of a paper, and print both side by side. "
+     "Example: genae_evaluate --table loss-terms --seeds 1")
+    chosen_from(RUNS, table, "table"); positive(seeds=seeds)
+    evaluate(table, seeds, out, runs=runs, quiet=quiet)
+
 # %% ../nbs/42_cli.ipynb #14a733c4
 def main(): # python -m genae.cli
     "`python -m genae.cli genae_sample --n 8`, for where the folder of the commands is not on the path."
-    commands = {f.__name__: f for f in (genae_train, genae_sample, genae_reconstruct, genae_mix, genae_demo)}
+    commands = {f.__name__: f for f in (genae_train, genae_sample, genae_reconstruct, genae_mix, genae_demo,
+                                     genae_evaluate)}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         raise SystemExit(f"python -m genae.cli: give one of {', '.join(commands)}, and its options")
     from_shell(commands[sys.argv.pop(1)].__wrapped__)

@@ -17,8 +17,8 @@ FLOORS = [["core"], # the ground: `check`, seeds and `show` serve every module, 
           ["faces", "sphere", "kl", "files", "images", "layers", "adain", "robust", "patterns"],
           ["datasets", "reader", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
           ["automodulator", "deciphering", "baselines", "metrics"],
-          ["train_automodulator", "train_deciphering", "mixing", "inversion", "tables"],
-          ["reports", "sharp"], # uses of uses: what `mixing` mixes is shown and measured, what `train_automodulator` trains is given eyes
+          ["train_automodulator", "train_deciphering", "mixing", "inversion"],
+          ["reports", "sharp", "tables"], # uses of uses: what `mixing` mixes is shown and measured, what `train_automodulator` trains is given eyes
           ["runs"], # from settings to a report
           ["cli", "widgets"]]
 HEAVY = ("lpips", "torchvision", "sklearn", "ipywidgets", "matplotlib", "scipy", "pytorch_fid", "PIL.ImageShow")

@@ -177,6 +177,8 @@ WRONG = { # command and options: what the line must say
     "genae_demo --size 8 --out text.txt/demo": "text.txt/demo",
     "genae_demo --out broken": "size is 8 there and 16 here",
     "genae_demo --minutes 0": "give a number above 0",
+    "genae_evaluate --table secret": "choose one of",
+    "genae_evaluate --seeds 0": "give a number above 0",
     "genae_train deciphering --size 24": "16 divides it",
     "genae_train deciphering --data few": "give --recipe lpips",
     "genae_train --out old": "no run.json",
