@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [["core"], # the ground: `check`, seeds and `show` serve every module, also those of the first floor
           ["faces", "sphere", "kl", "files", "images", "layers", "adain", "robust", "patterns"],
           ["datasets", "reader", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
-          ["automodulator", "deciphering", "baselines", "metrics"],
+          ["automodulator", "deciphering", "metrics"],
           ["train_automodulator", "train_deciphering", "mixing", "inversion"],
-          ["reports", "sharp", "tables"], # uses of uses: what `mixing` mixes is shown and measured, what `train_automodulator` trains is given eyes
-          ["runs"], # from settings to a report
+          ["reports", "sharp", "baselines", "tables"], # uses of uses: what `mixing` mixes is shown and measured, what `train_automodulator` trains is given eyes, and rivals
+          ["runs", "rivals"], # from settings to a report; the second paper's rivals stand on the first's
           ["cli", "widgets"]]
 HEAVY = ("lpips", "torchvision", "sklearn", "ipywidgets", "matplotlib", "scipy", "pytorch_fid", "PIL.ImageShow")
 WEIGHTS_LIMIT = 12 * 2**20

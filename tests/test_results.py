@@ -20,6 +20,7 @@ from genae.sharp import SHARP, Copyist, active, copy_step, hearing, listeners, l
 from genae.sphere import sample_sphere
 
 MAKE = runpy.run_path(str(ROOT / "results" / "make.py"), run_name="make")
+BASELINES = runpy.run_path(str(ROOT / "results" / "baselines.py"), run_name="baselines")
 RUNS = sorted(p.stem for p in (ROOT / "results").glob("*.json") if "numbers" in json.loads(p.read_text()))
 
 
@@ -27,9 +28,22 @@ RUNS = sorted(p.stem for p in (ROOT / "results").glob("*.json") if "numbers" in 
 def test_a_run_speaks_the_package_s_names(name):
     about = json.loads((ROOT / "results" / f"{name}.json").read_text())
     recipes = [train_deciphering.Recipe] if name in MAKE["CIPHERS"] else [train_automodulator.Recipe, sharp.Sharp]
-    assert name in MAKE["RUNS"] | MAKE["CIPHERS"] | MAKE["COPIES"], "a result of a run that make.py does not know"
+    known = MAKE["RUNS"] | MAKE["CIPHERS"] | MAKE["COPIES"] | BASELINES["RUNS"]
+    assert name.rpartition("-seed")[0] in BASELINES["RUNS"] or name in known, "a result of a run that neither make.py nor baselines.py knows"
     assert about["num_images"] > 0 and about["images_seen"] >= 0
     assert any(set(about["recipe"] or {}) <= {f.name for f in fields(recipe)} for recipe in recipes)
+
+
+@pytest.mark.parametrize("name", ["wae-classic", "dcgan", "glo"]) # what can encode, and what cannot
+def test_a_rival_from_training_to_json(tmp_path, name):
+    make = runpy.run_path(str(ROOT / "results" / "baselines.py"), run_name="baselines")
+    kind, settings = make["RUNS"][name]
+    (tmp_path / "results").mkdir()
+    make["run"].__globals__.update(HERE=tmp_path / "results", IMAGES=96, PICTURES=256, HELD_OUT=512, MODEL=dict(latent_dim=4, widths=(8,) * 5), RUNS={name: (kind, {k: v for k, v in settings.items() if k != "widths"})})
+    make["run"](name)
+    about = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+    assert about["images_seen"] == 96 and about["num_images"] == 256 and about["numbers"]["frechet"]["samples"] > about["numbers"]["frechet"]["two_halves_of_real"]
+    assert ("l1" in about["numbers"]) == (name == "wae-classic") and (tmp_path / "results" / f"{name}.png").exists()
 
 
 def test_a_run_from_copy_to_json(tmp_path):
