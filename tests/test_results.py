@@ -1,6 +1,7 @@
 "results/: the command can be loaded, and what it wrote before names things as the package does now."
 import json
 import runpy
+import sys
 from dataclasses import fields, replace
 from functools import partial
 
@@ -8,11 +9,12 @@ import pytest
 import torch
 from house import ROOT
 
-from genae import core, sharp, train_automodulator, train_deciphering
+from genae import core, sharp, tables, train_automodulator, train_deciphering
 from genae.automodulator import Automodulator
 from genae.core import rng
 from genae.cycles import d_x
 from genae.datasets import toyfaces
+from genae.deciphering import DecipheringAutoencoder
 from genae.growing import Phase
 from genae.kl import kl_joint
 from genae.perceptual import small_perceptual
@@ -21,15 +23,17 @@ from genae.sphere import sample_sphere
 
 MAKE = runpy.run_path(str(ROOT / "results" / "make.py"), run_name="make")
 BASELINES = runpy.run_path(str(ROOT / "results" / "baselines.py"), run_name="baselines")
+sys.path.append(str(ROOT / "results")) # where two_papers.py finds make.py
+TWO = runpy.run_path(str(ROOT / "results" / "two_papers.py"), run_name="two_papers")
 RUNS = sorted(p.stem for p in (ROOT / "results").glob("*.json") if "numbers" in json.loads(p.read_text()))
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_speaks_the_package_s_names(name):
     about = json.loads((ROOT / "results" / f"{name}.json").read_text())
-    recipes = [train_deciphering.Recipe] if name in MAKE["CIPHERS"] else [train_automodulator.Recipe, sharp.Sharp]
-    known = MAKE["RUNS"] | MAKE["CIPHERS"] | MAKE["COPIES"] | BASELINES["RUNS"]
-    assert name.rpartition("-seed")[0] in BASELINES["RUNS"] or name in known, "a result of a run that neither make.py nor baselines.py knows"
+    stem, known = name.partition("-seed")[0], MAKE["RUNS"] | MAKE["CIPHERS"] | MAKE["COPIES"] | BASELINES["RUNS"] | TWO["MODELS"] | tables.RECIPES
+    recipes = [train_deciphering.Recipe] if stem in MAKE["CIPHERS"] or name.startswith("two-cipher") else [train_automodulator.Recipe, sharp.Sharp]
+    assert stem in known, "a result of a run that neither results/*.py nor lesson 32 knows"
     assert about["num_images"] > 0 and about["images_seen"] >= 0
     assert any(set(about["recipe"] or {}) <= {f.name for f in fields(recipe)} for recipe in recipes)
 
@@ -149,3 +153,23 @@ def test_narrow_keeps_what_the_directions_hold():
     assert (slim.encode(toyfaces(9, 16, seed=3).batch(torch.arange(9))).norm(dim=1) - 1).abs().max() < 1e-6
     for wrong in (1, 7):
         with pytest.raises(ValueError, match=f"latent_dim={wrong} given, 2 to 6"): narrow(wide, dataset, wrong, small_perceptual())
+
+
+def test_two_models_are_measured_alike():
+    "The questions of two_papers.py, put to models that have learned nothing, of few pictures."
+    torch.manual_seed(0)
+    own = TWO["measure"].__globals__
+    own |= dict(TRIES=8, STEPS=2, lpips=lambda *_, **__: small_perceptual())
+    dataset, held_out = toyfaces(128, 32), toyfaces(128, 32, 1)
+    x, y = (d.batch(torch.arange(128)) for d in (dataset, held_out))
+    learned, drawn = (object.__new__(TWO[k]) for k in ("Learned", "Drawn"))
+    learned.model, learned.path = Automodulator(32, latent_dim=6, widths=(8, 8, 8, 8)).eval(), ROOT / "README.md"
+    learned.z = learned.model.encode(x)
+    drawn.model = DecipheringAutoencoder(32, ((4, 1), (6, 2), (6, 2)), 128, widths=(4, 6, 6, 8), latent_dim=4, bottleneck_channels=4).eval()
+    drawn.path, drawn.patterns = ROOT / "README.md", drawn.model.patterns()
+    with torch.no_grad(): a, b = (TWO["measure"](held, x, y, dataset.factors, held_out.factors) for held in (learned, drawn))
+    assert a.keys() == b.keys() and b["encoded"]["by_channel"]["l1"] <= b["encoded"]["random"]["mean"]
+    assert a["frechet"]["training_pictures"] == b["frechet"]["training_pictures"]
+    f = dataset.factors[:40]
+    shares = TWO["whose"](f, [torch.arange(40), torch.arange(40).roll(1)], f)
+    assert torch.allclose(torch.tensor(shares[0]), torch.ones(11)) and max(shares[1]) < .5
