@@ -106,11 +106,13 @@ CLUSTERS |= {f"{k} clusters": f"cipher-clusters-{k}" for k in (16, 32, 64)}
 RUNS = { # table to {who ran it: {row: run}}
     "loss-terms": {f"{who} recipe": {row: f"loss-terms-{slug}-{r}" for row, r in LOSS_TERMS.items()}
                    for who, slug in {"its": "paper", "our": "ours"}.items()},
+    "autoencoders": {"ours": {"automodulator": "automodulator", "balanced-pioneer": "pioneer"}},
     "clusters": {"ours": CLUSTERS},
 }
 COLUMNS = { # table to {column of the paper: keys in a run's numbers, from outside in}
     "loss-terms": {"FID": ("samples frechet",), "FID of mixtures": ("mixtures frechet",),
                    "PPL": ("path length",)},
+    "autoencoders": {"LPIPS": ("reconstruction",), "FID": ("frechet", "samples"), "PPL": ("path length",)},
     "clusters": {"FID": ("frechet", "samples")},
 }
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import torch
 
-from genae.baselines import AGE, VAE, WAE, Pioneer, train
+from genae.baselines import AGE, VAE, WAE, Autoencoder, Pioneer, train
 from genae.core import rng, show
 from genae.datasets import toyfaces
 from genae.faces import FACTORS
+from genae.metrics import Moments, frechet_distance, path_lengths, perceptual_error, perceptual_path_length
+from genae.perceptual import small_perceptual
 from genae.reader import load_reader, r2, read_factors
 from genae.rivals import DCGAN, GLO, RAE, MixtureAutoencoder
 from genae.train_automodulator import CLASS
@@ -49,11 +51,14 @@ def commit():
 
 
 def frechet(a, b):
-    "Frechet distance of two sets of features (N, d), as normal distributions."
-    (m, s), (n, t) = ((f.double().mean(0), torch.cov(f.double().T)) for f in (a, b))
-    values, vectors = torch.linalg.eigh(s)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    return float((m - n).square().sum() + s.trace() + t.trace() - 2 * torch.linalg.eigvalsh(root @ t @ root).clamp(min=0).sqrt().sum())
+    "Of two sets of features (N, d)."
+    return frechet_distance(Moments(a), Moments(b))
+
+
+def path_length(model, n=1000):
+    "In the small perceptual distance; codes of a normal prior lie nearly on a sphere, whose radius is the root of their numbers (lesson 03)."
+    radius = model.latent_dim ** .5 if isinstance(model, (Autoencoder, DCGAN)) else 1.
+    return perceptual_path_length(path_lengths(lambda z: model.decode(radius * z), small_perceptual(), model.latent_dim, n, rng(7)))
 
 
 @torch.no_grad()
@@ -63,10 +68,11 @@ def measured(model, held_out):
     x = held_out.batch(torch.arange(2 * half))
     drawn = torch.cat([model.sample(512, rng(k)) for k in range(half // 512)])
     a, b = features(x[:half]), features(x[half:])
-    numbers = dict(frechet=dict(pictures=half, samples=frechet(a, features(drawn)), two_halves_of_real=frechet(a, b)))
+    numbers = {"frechet": dict(pictures=half, samples=frechet(a, features(drawn)), two_halves_of_real=frechet(a, b)), "path length": path_length(model)}
     if not hasattr(model, "encode"): return numbers
     rec = torch.cat([model.reconstruct(c) for c in x.split(512)])
     numbers["frechet"]["reconstructions"] = frechet(a, features(rec[:half]))
+    numbers["reconstruction"] = perceptual_error(x[:512], rec[:512], small_perceptual())
     return dict(l1=float((x - rec).abs().mean()), kept=dict(zip(FACTORS, r2(read_factors(rec), held_out.factors).tolist()))) | numbers
 
 
