@@ -72,7 +72,8 @@ CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
     "cipher-cifar10": ("cifar10", 512, 512 * 300, replace(REAL, bfloat16=True)),
     "cipher-fashion-mnist": ("fashion-mnist", 512, 512 * 300, REAL),
 }
-CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters")} # other pictures, patterns, weights and order
+CIPHERS |= {f"cipher-clusters-{k}": ("toyfaces", 512, 512 * 300, replace(CIPHER, model=CIPHER.model | dict(clusters=k))) for k in (16, 32)} # lesson 32; 64 do not fit into the first layer's 32 channels
+CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters", "cipher-clusters-16", "cipher-clusters-32", "cipher-no-shift")} # other pictures, patterns, weights and order
 
 COPY_IMAGES, NARROWS = 300_000, (11, 12, 13, 14, 16, 20, 24, 32) # directions kept, to be tried
 COPIES = {f"copy-{d}{seed}": d for d in (16, 256) for seed in ("", "-seed1")} # numbers in a code; reconstruction alone, for lesson 24
