@@ -6,17 +6,18 @@ python results/baselines.py rae 1      the same with another seed: other picture
 
 Each takes between five minutes and half an hour on one processor core.
 """
-import json, platform, subprocess, sys
+import json, platform, sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from make import commit, frechet
 
 from genae.baselines import AGE, VAE, WAE, Autoencoder, Pioneer, train
 from genae.core import rng, show
 from genae.datasets import toyfaces
 from genae.faces import FACTORS
-from genae.metrics import Moments, frechet_distance, path_lengths, perceptual_error, perceptual_path_length
+from genae.metrics import path_lengths, perceptual_error, perceptual_path_length
 from genae.perceptual import small_perceptual
 from genae.reader import load_reader, r2, read_factors
 from genae.rivals import DCGAN, GLO, RAE, MixtureAutoencoder
@@ -44,15 +45,6 @@ RUNS = { # name: class and what differs in its settings
     "age": (AGE, {}),
     "automodulator": (Reference, dict(decoder="adain")),
 }
-
-
-def commit():
-    return subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-
-
-def frechet(a, b):
-    "Of two sets of features (N, d)."
-    return frechet_distance(Moments(a), Moments(b))
 
 
 def path_length(model, n=1000):

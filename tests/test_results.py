@@ -22,8 +22,8 @@ from genae.sharp import SHARP, Copyist, active, copy_step, hearing, listeners, l
 from genae.sphere import sample_sphere
 
 MAKE = runpy.run_path(str(ROOT / "results" / "make.py"), run_name="make")
+sys.path.append(str(ROOT / "results")) # where the others find make.py
 BASELINES = runpy.run_path(str(ROOT / "results" / "baselines.py"), run_name="baselines")
-sys.path.append(str(ROOT / "results")) # where two_papers.py finds make.py
 TWO = runpy.run_path(str(ROOT / "results" / "two_papers.py"), run_name="two_papers")
 RUNS = sorted(p.stem for p in (ROOT / "results").glob("*.json") if "numbers" in json.loads(p.read_text()))
 
