@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'CITED', 'LOSS_TERMS', 'CLUSTERS', 'RUNS', 'COLUMNS', 'IMAGES', 'SIZE', 'RECIPES', 'Table', 'interval',
-           'verdict', 'numbers_of', 'compare', 'show_table', 'measure', 'run_row', 'evaluate']
+           'verdict', 'numbers_of', 'compare', 'show_table', 'measure', 'watched', 'sample_distance', 'run_row',
+           'evaluate']
 
 # %% ../nbs/32_tables.ipynb #32a10004
 import json
@@ -14,16 +15,18 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
+from torch.nn import functional as F
 import genae
 from .automodulator import Automodulator
 from .core import rng
+from .engine import Engine, settings_of
 from .datasets import ImageDataset, toyfaces
 from .files import load_state, write_atomically
-from .metrics import reader_features, table_one
+from .metrics import features_of, frechet, reader_features, reference_features, table_one
 from .mixing import factor_transfer
 from .perceptual import small_perceptual
 from .reader import read_factors
-from .train_automodulator import CLASS, CLASS_PHASES, PAPER, train
+from .train_automodulator import CLASS, CLASS_PHASES, PAPER, finalize, make_engine, new_model
 
 # %% ../nbs/32_tables.ipynb #32a10008
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def show_table(
             print(f"{row:18}{own[0]['paper']:>8}", *text)
 
 # %% ../nbs/32_tables.ipynb #32a10027
-IMAGES, SIZE = 80_000, 32 # seen in a run, and pixels
+IMAGES, SIZE = 60_000, 32 # seen in a run, and pixels
 _SMALL = dict(model=dict(blur=True, widths=(64, 64, 48, 32, 16)), bfloat16=True, ema_half_life=2_500.)
 _PHASES = tuple(replace(p, lr=2e-3, margin=.5) for p in CLASS_PHASES) # the margin as printed
 _PUBLIC = dict(l2_norm_j=False, lambda_j=10.) # L_j as the public code has it: a mean of squares
@@ -210,6 +213,42 @@ def _version(): # of the code: a commit where there is one
 def _hardware():
     return dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
 
+def _begun(run, training, images, seed, home): # the engine of a row
+    recipe = RECIPES[run]
+    engine = make_engine(new_model(training, recipe, seed), training, recipe, images, seed, home)
+    engine.settings = settings_of("automodulator", training.images, recipe, {}, total_images=images, seed=seed)
+    return engine
+
+# %% ../nbs/32_tables.ipynb #dc1cced8
+def watched(
+    engine: Engine, # with folder and total
+    look, # a number of the averaged model
+    every: int, # steps
+    quiet: bool = False, # no progress bar
+) -> list: # of [pictures seen, number]
+    "Run to the end, and look on the way."
+    path, model = engine.folder / "seen.json", engine.parts["ema"].net
+    engine.resume()
+    seen = json.loads(path.read_text()) if path.exists() else []
+    while engine.images_seen < engine.total:
+        if engine.done and engine.images_seen > max((n for n, _ in seen), default=0):
+            seen.append([engine.images_seen, float(look(model.eval()))])
+            write_atomically(path, lambda aside: aside.write_text(json.dumps(seen)))
+        engine.run(engine.total, stop_at=(engine.done // every + 1) * every, quiet=quiet)
+    return seen
+
+def sample_distance(
+    model: Automodulator,
+    training: ImageDataset, # the reference
+    n: int, # samples
+    folder: str | Path = None, # where features of the reference are kept
+):
+    "The Frechet distance of samples alone, enlarged while the model grows."
+    extractor = reader_features(min(32, training.size))
+    drawn = (model.sample(len(part), g) for g in [rng(0)] for part in torch.arange(n).split(50))
+    made = features_of((F.interpolate(x, size=training.size) for x in drawn), extractor)
+    return frechet(reference_features(training, extractor, folder), made, extractor)
+
 # %% ../nbs/32_tables.ipynb #32a1002c
 def run_row(
     run: str, # a name in `RECIPES`
@@ -219,20 +258,21 @@ def run_row(
     images: float = IMAGES, # to be seen
     pictures: tuple = (16_384, 4_096), # to train on, and held out
     samples: int = 2000, # and mixtures, that are measured
+    every: int = 320, # steps between two looks at the samples
     quiet: bool = False,
 ) -> dict: # what its json says
     "Train one row of a table, or go on with it, measure it, and write it down."
-    path = Path(folder) / f"{run}{f'-seed{seed}' * bool(seed)}.json"
+    path, known = Path(folder) / f"{run}{f'-seed{seed}' * bool(seed)}.json", Path(runs) / "features"
     if path.exists(): return json.loads(path.read_text())
     training, held_out = (toyfaces(n, SIZE, seed + k) for k, n in enumerate(pictures))
-    home = Path(runs) / path.stem
-    model = train(training, RECIPES[run], images, seed=seed, folder=home, quiet=quiet)
-    numbers, protocols = measure(model, training, held_out, samples, Path(runs) / "features")
-    minutes = load_state(home / "checkpoint.safetensors")["seconds"] / 60
+    engine = _begun(run, training, images, seed, Path(runs) / path.stem)
+    seen = watched(engine, lambda m: sample_distance(m, training, samples, known), every, quiet)
+    model = finalize(engine, RECIPES[run], seed)
+    numbers, protocols = measure(model, training, held_out, samples, known)
     about = dict(name=run, data="toyfaces", commit=_version(), settings=model.settings, **model.about,
-                 num_images=len(training), hardware=_hardware(), minutes=round(minutes, 2), numbers=numbers,
-                 protocols=protocols)
-    model.save(home / "model.safetensors", **about)
+                 num_images=len(training), hardware=_hardware(), minutes=round(engine.seconds / 60, 2),
+                 numbers=numbers, protocols=protocols, seen=seen)
+    model.save(engine.folder / "model.safetensors", **about)
     write_atomically(path, lambda aside: aside.write_text(json.dumps(about, indent=1) + "\n"))
     return json.loads(path.read_text())
 
