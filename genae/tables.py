@@ -18,11 +18,11 @@ import torch
 from torch.nn import functional as F
 import genae
 from .automodulator import Automodulator
-from .core import rng
+from .core import rng, show
 from .engine import Engine, settings_of
 from .datasets import ImageDataset, toyfaces
 from .files import load_state, write_atomically
-from .metrics import features_of, frechet, reader_features, reference_features, table_one
+from .metrics import drawn_mixtures, features_of, frechet, reader_features, reference_features, table_one
 from .mixing import factor_transfer
 from .perceptual import small_perceptual
 from .reader import read_factors
@@ -216,7 +216,8 @@ def _hardware():
 def _begun(run, training, images, seed, home): # the engine of a row
     recipe = RECIPES[run]
     engine = make_engine(new_model(training, recipe, seed), training, recipe, images, seed, home)
-    engine.settings = settings_of("automodulator", training.images, recipe, {}, total_images=images, seed=seed)
+    engine.settings = settings_of("automodulator", training.images, recipe, {}, total_images=images,
+                                  seed=seed)
     return engine
 
 # %% ../nbs/32_tables.ipynb #dc1cced8
@@ -249,6 +250,19 @@ def sample_distance(
     made = features_of((F.interpolate(x, size=training.size) for x in drawn), extractor)
     return frechet(reference_features(training, extractor, folder), made, extractor)
 
+# %% ../nbs/32_tables.ipynb #f293bed2
+def _page(model, held_out): # a row of samples, and a row of mixtures of two held-out pictures
+    both = model.sample(12, rng(0)), next(drawn_mixtures(model, held_out, 12, rng(1)))
+    return show(torch.cat(both), 12, model.size)
+
+def _written(path, model, held_out, engine, **found): # what a run leaves
+    about = dict(name=path.stem, data="toyfaces", commit=_version(), settings=model.settings, **model.about,
+                 hardware=_hardware(), minutes=round(engine.seconds / 60, 2), **found)
+    model.save(engine.folder / "model.safetensors", **about)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _page(model, held_out).save(path.with_suffix(".png"))
+    write_atomically(path, lambda aside: aside.write_text(json.dumps(about, indent=1) + "\n"))
+
 # %% ../nbs/32_tables.ipynb #32a1002c
 def run_row(
     run: str, # a name in `RECIPES`
@@ -269,11 +283,8 @@ def run_row(
     seen = watched(engine, lambda m: sample_distance(m, training, samples, known), every, quiet)
     model = finalize(engine, RECIPES[run], seed)
     numbers, protocols = measure(model, training, held_out, samples, known)
-    about = dict(name=run, data="toyfaces", commit=_version(), settings=model.settings, **model.about,
-                 num_images=len(training), hardware=_hardware(), minutes=round(engine.seconds / 60, 2),
-                 numbers=numbers, protocols=protocols, seen=seen)
-    model.save(engine.folder / "model.safetensors", **about)
-    write_atomically(path, lambda aside: aside.write_text(json.dumps(about, indent=1) + "\n"))
+    _written(path, model, held_out, engine, num_images=len(training), numbers=numbers, protocols=protocols,
+             seen=seen)
     return json.loads(path.read_text())
 
 # %% ../nbs/32_tables.ipynb #32a1002f

@@ -2,7 +2,7 @@
 
 python results/baselines.py            all that have no json yet
 python results/baselines.py rae        this one, again; if it was interrupted, from its last checkpoint on
-python results/baselines.py rae 1      the same with another seed: other pictures, weights and order
+python results/baselines.py rae-seed1  the same with another seed: other pictures, weights and order
 
 Each takes between five minutes and half an hour on one processor core.
 """
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from make import commit, frechet
+from make import commit, frechet, seeded
 
 from genae.baselines import AGE, VAE, WAE, Autoencoder, Pioneer, train
 from genae.core import rng, show
@@ -68,9 +68,9 @@ def measured(model, held_out):
     return dict(l1=float((x - rec).abs().mean()), kept=dict(zip(FACTORS, r2(read_factors(rec), held_out.factors).tolist()))) | numbers
 
 
-def run(name, seed=0):
-    kind, settings = RUNS[name]
-    name += f"-seed{seed}" * bool(seed)
+def run(name):
+    stem, seed = seeded(name)
+    kind, settings = RUNS[stem]
     dataset, held_out, folder = toyfaces(PICTURES, SIZE, seed), toyfaces(2 * HELD_OUT, SIZE, seed + 1), HERE.parent / "runs" / f"baselines-{name}"
     model = train(kind, dataset, IMAGES, seed, folder, **MODEL | settings)
     numbers, minutes = measured(model, held_out), model.about.pop("minutes")
@@ -85,6 +85,6 @@ def run(name, seed=0):
 
 
 if __name__ == "__main__":
-    name, seed = (sys.argv[1:] + ["", "0"][len(sys.argv) - 1:])[:2]
-    if name and name not in RUNS: sys.exit(f"no run named {name}: choose from {', '.join(RUNS)}")
-    for n in [name] if name else [n for n in RUNS if not (HERE / f"{n}.json").exists()]: run(n, int(seed))
+    names = sys.argv[1:] or [n for n in RUNS if not (HERE / f"{n}.json").exists()]
+    if unknown := [n for n in names if seeded(n)[0] not in RUNS]: sys.exit(f"no run named {', '.join(unknown)}: choose from {', '.join(RUNS)}")
+    for name in names: run(name)

@@ -2,6 +2,7 @@
 
 python results/make.py                 all runs that have no json yet
 python results/make.py toyfaces        this run, again; if it was interrupted, from its last checkpoint on
+python results/make.py toyfaces-seed2  the same with another seed: other pictures, weights and order
 python results/make.py --gpu automodulator-64 [minutes] [--tiny]    at the papers' size on a GPU, nine minutes unless told otherwise; also deciphering-cifar10
 
 Each takes between a quarter of an hour and two hours on one processor core. `fashion-mnist` needs its set (lesson 08); names with `cipher` are of lesson 23, and some need the weights of LPIPS (lesson 21).
@@ -67,16 +68,23 @@ CIPHERS = { # name: data, pictures in the set, pictures seen, recipe
     "cipher-clusters": ("toyfaces", 512, 512 * 300, replace(CIPHER, model=CIPHER.model | dict(clusters=8))), # k-means clusters choose among the first layer's channels
     "cipher-shipped": ("toyfaces", 512, 512 * 600, replace(CIPHER, model=CIPHER.model | dict(clusters=8), bfloat16=True)), # twice as long; shipped
     "cipher-no-shift": ("toyfaces", 512, 512 * 300, replace(CIPHER, stages=tuple(replace(s, shift=0) for s in CIPHER.stages))),
+    "cipher-pixels": ("toyfaces", 512, 512 * 300, replace(CIPHER, lambda_pixels=1000 * CIPHER.lambda_pixels)), # beside which the perceptual distance is nothing
     "cipher-lpips": ("toyfaces", 512, 512 * 300, REAL),
     "cipher-no-pixels": ("toyfaces", 512, 512 * 300, replace(REAL, lambda_pixels=0.)), # the paper's loss
     "cipher-cifar10": ("cifar10", 512, 512 * 300, replace(REAL, bfloat16=True)),
     "cipher-fashion-mnist": ("fashion-mnist", 512, 512 * 300, REAL),
 }
 CIPHERS |= {f"cipher-clusters-{k}": ("toyfaces", 512, 512 * 300, replace(CIPHER, model=CIPHER.model | dict(clusters=k))) for k in (16, 32)} # lesson 32; 64 do not fit into the first layer's 32 channels
-CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters", "cipher-clusters-16", "cipher-clusters-32", "cipher-no-shift")} # other pictures, patterns, weights and order
+CIPHERS |= {f"{name}-seed1": CIPHERS[name] for name in ("cipher-512", "cipher-clusters", "cipher-clusters-16", "cipher-clusters-32", "cipher-no-shift")} # those that lesson 32 compares
 
 COPY_IMAGES, NARROWS = 300_000, (11, 12, 13, 14, 16, 20, 24, 32) # directions kept, to be tried
 COPIES = {f"copy-{d}{seed}": d for d in (16, 256) for seed in ("", "-seed1")} # numbers in a code; reconstruction alone, for lesson 24
+
+
+def seeded(name):
+    "The run that a name with a seed is of, and the seed."
+    stem, _, seed = name.partition("-seed")
+    return stem, int(seed or 0)
 
 
 def commit():
@@ -200,7 +208,7 @@ def trained(name, seed):
 
 
 def run(name, seed=0):
-    data, recipe = RUNS[name]
+    data, recipe = RUNS[seeded(name)[0]]
     (dataset, held_out), folder, minutes = sets(data, seed), HERE.parent / "runs" / name, 0.
     if recipe is None:
         torch.manual_seed(seed)
@@ -249,7 +257,7 @@ def of_cipher(model, x, y, faces, known="known", new="new"):
 
 
 def run_cipher(name, seed=0):
-    data, n, seen, recipe = CIPHERS[name]
+    data, n, seen, recipe = CIPHERS[seeded(name)[0]]
     dataset, held_out = (toyfaces(n, SIZE, seed), toyfaces(2048, SIZE, seed + 1)) if data == "toyfaces" else [b.take(torch.arange(k)) for b, k in zip(sets(data, seed), (n, 2048))]
     folder = HERE.parent / "runs" / name
     model = train_deciphering.train(dataset, recipe, seen, seed=seed, folder=folder)
@@ -272,7 +280,7 @@ def run_copy(name, seed=0):
     "Encoder and decoder with nothing to do but copy: does the smile come through, and can the code be made narrow (lesson 24)?"
     (dataset, held_out), folder, log = sets("toyfaces", seed), HERE.parent / "runs" / name, []
     torch.manual_seed(seed)
-    model, few, reader = Automodulator(SIZE, **SOFT.model | dict(latent_dim=COPIES[name])), held_out.take(torch.arange(1024)), load_reader(SIZE)
+    model, few, reader = Automodulator(SIZE, **SOFT.model | dict(latent_dim=COPIES[seeded(name)[0]])), held_out.take(torch.arange(1024)), load_reader(SIZE)
     engine, y = copying(model, dataset, COPY_IMAGES, blended(d_x, small_perceptual(), SHARP.lambda_perceptual), seed=seed, folder=folder), few.batch(torch.arange(1024))
     def kept(net):
         y_hat = torch.cat([net.eval().reconstruct(c) for c in y.split(256)])
@@ -291,7 +299,7 @@ def run_copy(name, seed=0):
     engine.run(engine.total)
     hardware = dict(machine=platform.machine(), threads=torch.get_num_threads(), torch=torch.__version__)
     mean, spread, V, _ = principal(model.eval(), dataset)
-    perceptual, wide = small_perceptual(), [d for d in NARROWS if d < COPIES[name]]
+    perceptual, wide = small_perceptual(), [d for d in NARROWS if d < COPIES[seeded(name)[0]]]
     numbers = kept(model) | dict(spectrum=(spread ** 2 / (spread ** 2).sum()).tolist()[:64], mean_code=float(mean.norm()), effects=active(model, dataset, perceptual, (spread[:, None] * V)[:32])[0].tolist(),
                                  by_spread={d: kept(narrow(model, dataset, d, perceptual, first=d)) for d in wide}, by_effect={d: kept(narrow(model, dataset, d, perceptual)) for d in wide})
     about = dict(name=name, data="toyfaces", commit=commit(), settings=model.settings, recipe=None, seed=seed, images_seen=engine.images_seen, num_images=len(dataset), hardware=hardware, minutes=round(engine.seconds / 60, 2), numbers=numbers)
@@ -360,5 +368,7 @@ if __name__ == "__main__":
         sys.exit(run_gpu(name, *(float(m) for m in rest if m != "--tiny"), tiny="--tiny" in rest))
     every = RUNS | CIPHERS | COPIES
     names = sys.argv[1:] or [n for n in every if not (HERE / f"{n}.json").exists()]
-    if unknown := set(names) - set(every): sys.exit(f"no run named {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
-    for name in names: (run if name in RUNS else run_copy if name in COPIES else run_cipher)(name, int(name.endswith("-seed1")))
+    if unknown := [n for n in names if seeded(n)[0] not in every]: sys.exit(f"no run named {', '.join(unknown)}: choose from {', '.join(every)}")
+    for name in names:
+        stem, seed = seeded(name)
+        (run if stem in RUNS else run_copy if stem in COPIES else run_cipher)(name, seed)
