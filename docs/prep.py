@@ -1,4 +1,4 @@
-"""Write docs/nb: the notebooks as the website takes them, the tables of contents, the floors of the house, and what the teacher's guide counts.
+"""Write docs/nb: the notebooks as the website takes them, the tables of contents, the floors of the house, the runs and their pictures, and what the teacher's guide counts.
 
 nbdev's directives become cell tags, exported code stays in sight, and `name` in prose links to the reference where genae exports it."""
 import ast
@@ -71,7 +71,7 @@ def toctrees(names):
     for key, title in PARTS.items():
         mine = [n for n in names if part(n) == key]
         if mine: yield "\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *(f"nb/{n}" for n in mine), "```", ""])
-    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "house", "teachers_guide", "```", ""])
+    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "results", "house", "teachers_guide", "```", ""])
 
 
 def reference(root):
@@ -81,6 +81,32 @@ def reference(root):
     for name in sorted(modules, key=lambda m: taught.get(m, "~")):
         yield f"## genae.{name}\n\n" + (f"From [{taught[name]}]({taught[name]}.ipynb).\n\n" if name in taught else "")
         yield f"```{{eval-rst}}\n.. automodule:: genae.{name}\n   :members:\n```\n"
+
+
+HEADLINES = { # places of numbers in a run's file -> what the page calls them
+    ("l1",): "L1", ("known", "l1"): "L1", ("lpips_alex_at_64",): "LPIPS at 64 pixels", ("known", "lpips_alex_at_64"): "LPIPS at 64 pixels",
+    ("reconstruction",): "small perceptual distance", ("frechet", "samples"): "Frechet, samples", ("samples frechet",): "Frechet, samples",
+    ("mixtures frechet",): "Frechet, mixtures", ("path length",): "path length"}
+
+
+def results(root, pictures):
+    "Every run of results/ as a row, and the picture that it left; pictures are copied to a folder."
+    pictures.mkdir(parents=True, exist_ok=True)
+    yield "| run | pictures | seed | in the set | seen | minutes | measured | commit |\n|---|---|---|---|---|---|---|---|"
+    shown = []
+    for path in sorted((Path(root) / "results").glob("*.json")):
+        run = json.loads(path.read_text())
+        if "numbers" not in run: continue # of the book itself
+        said = []
+        for place, name in HEADLINES.items():
+            value = run["numbers"]
+            for key in place: value = value.get(key) if isinstance(value, dict) else None
+            if value is not None: said.append(f"{name} {value:.3g}")
+        if path.with_suffix(".png").exists():
+            shutil.copy(path.with_suffix(".png"), pictures)
+            shown.append(f"**{path.stem}**\n\n![samples, copies or mixtures of the run {path.stem}](nb/{pictures.name}/{path.stem}.png)\n")
+        yield f"| {path.stem} | {run['data']} | {run['seed']} | {run['num_images']:,} | {run['images_seen']:,} | {run['minutes']:.0f} | {', '.join(said)} | {run['commit']} |"
+    yield "\n## Pictures\n\n" + "\n".join(shown)
 
 
 def taught_in(root): return {m[1]: p.stem for p in sources(root) if (m := re.search(r"#\|\s*default_exp (\w+)", p.read_text()))}
@@ -128,6 +154,7 @@ def main(root=ROOT, out=None):
     (out / "_contents.md").write_text("\n".join(toctrees(names)))
     (out / "api.md").write_text("\n".join(reference(root)))
     (out / "_house.md").write_text("\n".join(house(root)) + "\n")
+    (out / "_results.md").write_text("\n".join(results(root, out / "results")) + "\n")
     lessons, questions = counted(root)
     (out / "_lessons.md").write_text(lessons)
     (out / "_questions.md").write_text(questions)

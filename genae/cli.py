@@ -277,7 +277,7 @@ def genae_demo(
 @call_parse
 @plain_errors
 def genae_evaluate(
-    table: str = "loss-terms", # loss-terms, autoencoders or clusters; lesson 32 says what they are
+    table: str = "loss-terms", # or autoencoders, clusters, shift, distance, cifar10; see lesson 32
     seeds: int = 3, # of each row
     out: str = "results", # folder for a json of each run; what is there is not made again
     runs: str = "runs", # folder for checkpoints and weights

@@ -1,4 +1,5 @@
 "The website builds from the stored outputs without a warning, and its formulas and links are formulas and links."
+import json
 import re
 import shutil
 import sys
@@ -58,6 +59,12 @@ def test_the_house_is_shown_as_it_stands(site):
     drawn = set(re.findall(r"\[(\w+)\]", said)) | set(re.findall(r"`(\w+)`", said))
     assert all(f'<a class="reference internal" href="nb/{nb.name}.html">' in html for nb in notebooks() if nb.module)
     assert drawn <= standing and standing - drawn <= {"core", "files"}, drawn ^ standing
+
+
+def test_every_run_is_listed(site):
+    html, files = (site / "results.html").read_text(), [p for p in (ROOT / "results").glob("*.json") if "numbers" in json.loads(p.read_text())]
+    assert len(files) > 30 and all(f"<p>{p.stem}</p>" in html for p in files)
+    for p in files: assert not p.with_suffix(".png").exists() or (site / "_images" / f"{p.stem}.png").exists(), p.stem
 
 
 @pytest.mark.parametrize("text, page", [

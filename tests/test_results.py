@@ -1,5 +1,7 @@
 "results/: the command can be loaded, and what it wrote before names things as the package does now."
 import json
+import math
+import re
 import runpy
 import sys
 from dataclasses import fields, replace
@@ -113,6 +115,32 @@ def test_a_sharp_run_leaves_even_codes():
     (far, before, _, _), (near, after, _, _) = (principal(m, data) for m in (trained, model))
     assert near.norm() < .2 * far.norm() and after[0] / after[-1] < .5 * before[0] / before[-1]
     assert abs(d_x(x, model.reconstruct(x)) / d_x(x, trained.reconstruct(x)) - 1) < .1 # and pictures stay
+
+
+def leaves(tree):
+    inside = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else None
+    return [tree] if inside is None else [leaf for t in inside for leaf in leaves(t)]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_tells_all(name):
+    about = json.loads((ROOT / "results" / f"{name}.json").read_text())
+    kinds = dict(name=str, data=str, commit=str, settings=dict, images_seen=int, seed=int, num_images=int, hardware=dict, minutes=(int, float), numbers=dict)
+    assert all(isinstance(about[k], kind) for k, kind in kinds.items()) and isinstance(about["recipe"], (dict, type(None)))
+    assert set(about) <= set(kinds) | {"recipe", "steps", "epochs", "log", "protocols", "seen"}
+    assert about["name"] == name and about["seed"] == int(name.partition("-seed")[2] or 0) and about["minutes"] > 0
+    assert re.fullmatch(r"(\S+-g)?[0-9a-f]{7,}(-dirty)?", about["commit"]) and {"machine", "torch"} <= set(about["hardware"])
+    assert all(isinstance(v, (int, float)) and math.isfinite(v) for v in leaves(about["numbers"]))
+    protocols = about.get("protocols", {})
+    assert set(protocols) <= set(about["numbers"]) and all(p and all(isinstance(v, (str, int, float, bool)) for v in p.values()) for p in protocols.values())
+    seen = [n for n, _ in about.get("seen", [])]
+    assert seen == sorted(set(seen)) and all(0 < n < about["images_seen"] for n in seen)
+
+
+def test_rows_of_a_table_were_measured_alike():
+    "A verdict that the protocols forbid is never printed, and no run behind a table has one of its own."
+    said = [c for table in tables.RUNS for c in tables.compare(table, ROOT / "results")]
+    assert len(said) > 50 and not [c for c in said if c["verdict"] == "other protocol"]
 
 
 @pytest.mark.parametrize("heard, prices", {False: (1, 1.5, 1, 1.5, 1), True: (1, 1.5, 1, 1.5, 1.5)}.items())
