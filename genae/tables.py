@@ -250,7 +250,7 @@ def watched(
     engine.resume()
     seen = json.loads(path.read_text()) if path.exists() else []
     while engine.images_seen < engine.total:
-        if engine.done and engine.images_seen > max((n for n, _ in seen), default=0):
+        if engine.done and engine.done % every == 0 and engine.images_seen not in dict(seen):
             seen.append([engine.images_seen, float(look(model.eval()))])
             write_atomically(path, lambda aside: aside.write_text(json.dumps(seen)))
         engine.run(engine.total, stop_at=(engine.done // every + 1) * every, quiet=quiet)
@@ -312,7 +312,7 @@ SCRIPTS = {"autoencoders": "baselines.py", "clusters": "make.py", "shift": "make
 def _by_script(name, path): # a run of lesson 23 or 31
     script = path.with_name(name)
     if not script.exists():
-        raise FileNotFoundError(f"{path.stem} is trained by results/{name}, and there is none in {path.parent}: "
+        raise FileNotFoundError(f"{path.stem} is trained by results/{name}, which is not in {path.parent}: "
                                 "clone the repository and give its folder results/ (--out)")
     subprocess.run([sys.executable, script, path.stem], check=True)
 
