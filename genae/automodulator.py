@@ -23,6 +23,7 @@ from .sphere import sample_sphere
 # %% ../nbs/18_automodulator.ipynb #23f9c8ad
 class Automodulator(nn.Module):
     "An encoder and a style-modulated decoder that were trained against each other (paper, section 3)."
+    kind = "automodulator" # in files
     def __init__(
         self,
         size: int = 32, # of the pictures, in pixels
@@ -157,7 +158,7 @@ def save(
 ) -> None:
     "Write weights and settings as one safetensors file."
     growth = (self.size, self.encoder.alpha_fade)
-    save_state(path, dict(model="automodulator", settings=self.settings, growth=growth, about=about,
+    save_state(path, dict(model=self.kind, settings=self.settings, growth=growth, about=about,
                           weights=self.state_dict()))
 
 # %% ../nbs/18_automodulator.ipynb #da4d0479
@@ -172,5 +173,5 @@ def from_pretrained(
         size, alpha_fade = tree["growth"]
         if not 0 <= alpha_fade <= 1: raise ValueError(f"its stage is {alpha_fade} of a fade")
         for net in (model.encoder, model.decoder): net.grow(size, alpha_fade)
-    model, _ = load_model(cls, "automodulator", name_or_path, growth)
+    model, _ = load_model(cls, cls.kind, name_or_path, growth)
     return model.to(device).eval()

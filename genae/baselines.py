@@ -67,6 +67,8 @@ def canvases(
 # %% ../nbs/31_baselines.ipynb #67aa9ce6
 class Baseline(Automodulator):
     "The automodulator's networks, or the same with a classic decoder."
+    def __init_subclass__(cls): cls.kind = cls.__name__.lower() # in files
+
     def __init__(
         self,
         size: int = 32, # of the pictures, in pixels

@@ -177,8 +177,9 @@ def _model_tree(kind, name_or_path): # path and tree of a model's file, or an er
     names = bundled_weights(kind)
     path = names.get(str(name_or_path), Path(name_or_path))
     if not path.exists():
-        raise ValueError(f"{name_or_path} is neither a file nor shipped: choose {' or '.join(names)}, "
-                         "or give the path of a file that `save` has written")
+        shipped = f"choose {' or '.join(names)}, or " if names else ""
+        raise ValueError(f"{name_or_path} is neither a file nor shipped: {shipped}"
+                         "give the path of a file that `save` has written")
     tree = load_state(path)
     if isinstance(tree, dict) and "parts" in tree:
         raise ValueError(f"{path} is the checkpoint of a run, no model: give the model.safetensors beside it")
