@@ -83,29 +83,30 @@ def reference(root):
         yield f"```{{eval-rst}}\n.. automodule:: genae.{name}\n   :members:\n```\n"
 
 
-HEADLINES = { # places of numbers in a run's file -> what the page calls them
-    ("l1",): "L1", ("known", "l1"): "L1", ("lpips_alex_at_64",): "LPIPS at 64 pixels", ("known", "lpips_alex_at_64"): "LPIPS at 64 pixels",
-    ("reconstruction",): "small perceptual distance", ("frechet", "samples"): "Frechet, samples", ("samples frechet",): "Frechet, samples",
-    ("mixtures frechet",): "Frechet, mixtures", ("path length",): "path length"}
+HEADLINES = { # of a column -> places in a run's numbers
+    "L1": [("l1",), ("known", "l1")], "LPIPS": [("lpips_alex_at_64",), ("known", "lpips_alex_at_64")], "small": [("reconstruction",)],
+    "Frechet": [("frechet", "samples"), ("samples frechet",)], "mixed": [("mixtures frechet",)], "path": [("path length",)]}
 
 
 def results(root, pictures):
     "Every run of results/ as a row, and the picture that it left; pictures are copied to a folder."
     pictures.mkdir(parents=True, exist_ok=True)
-    yield "| run | pictures | seed | in the set | seen | minutes | measured | commit |\n|---|---|---|---|---|---|---|---|"
-    shown = []
-    for path in sorted((Path(root) / "results").glob("*.json")):
-        run = json.loads(path.read_text())
-        if "numbers" not in run: continue # of the book itself
-        said = []
-        for place, name in HEADLINES.items():
-            value = run["numbers"]
-            for key in place: value = value.get(key) if isinstance(value, dict) else None
-            if value is not None: said.append(f"{name} {value:.3g}")
-        if path.with_suffix(".png").exists():
-            shutil.copy(path.with_suffix(".png"), pictures)
-            shown.append(f"**{path.stem}**\n\n![samples, copies or mixtures of the run {path.stem}](nb/{pictures.name}/{path.stem}.png)\n")
-        yield f"| {path.stem} | {run['data']} | {run['seed']} | {run['num_images']:,} | {run['images_seen']:,} | {run['minutes']:.0f} | {', '.join(said)} | {run['commit']} |"
+    yield f"| run | set | seen | min | {' | '.join(HEADLINES)} |\n|---|---|---|---|" + "---|" * len(HEADLINES)
+    runs = {p.stem: json.loads(p.read_text()) for p in (Path(root) / "results").glob("*.json")}
+    names, shown = sorted((n for n in runs if "numbers" in runs[n]), key=lambda n: n.partition("-seed")), []
+    for name in names:
+        run, cells = runs[name], []
+        for places in HEADLINES.values():
+            value = None
+            for place in places:
+                found = run["numbers"]
+                for key in place: found = found.get(key) if isinstance(found, dict) else None
+                value = found if value is None else value
+            cells.append("" if value is None else f"{value:.3g}")
+        yield f"| {name} | {run['data']}, {run['num_images']:,} | {run['images_seen']:,} | {run['minutes']:.0f} | {' | '.join(cells)} |"
+        if (picture := Path(root) / "results" / f"{name}.png").exists():
+            shutil.copy(picture, pictures)
+            shown.append(f"**{name}**\n\n![faces of the run {name}](nb/{pictures.name}/{name}.png)\n")
     yield "\n## Pictures\n\n" + "\n".join(shown)
 
 
