@@ -58,7 +58,8 @@ def page(nb, symbols):
         if cell.cell_type == "code":
             cell.source, found = strip_directives(cell.source)
             if "default_exp" in found or "nbdev_export(" in cell.source: continue
-            tags = {TAGS[d] for d in found if d in TAGS} | ({"hide-input"} if imports_alone(cell.source) else set())
+            folded = imports_alone(cell.source) or found.get("exercise") in ("key", "wrong") # a reader thinks first
+            tags = {TAGS[d] for d in found if d in TAGS} | ({"hide-input"} if folded else set())
             cell.metadata = dict(tags=sorted(tags))
         else: cell.source = link_names(label_equations(cell.source), symbols)
         kept.append(cell)

@@ -87,11 +87,13 @@ class Baseline(Automodulator):
         self.settings = dict(size=size, latent_dim=latent_dim, widths=widths, depth=depth, channels=channels,
                              decoder=decoder, blur=blur)
 
-    def settle(
-        self,
-        dataset: ImageDataset, # training pictures
-    ) -> None:
-        "What is done once, after training; nothing here."
+# %% ../nbs/31_baselines.ipynb #b73103f7
+@patch
+def settle(
+    self: Baseline,
+    dataset: ImageDataset, # training pictures
+) -> None:
+    "What is done once, after training; nothing here."
 
 # %% ../nbs/31_baselines.ipynb #a14c8bc6
 class PlainEncoder(Encoder):

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = [["core"], # the ground: `check`, seeds and `show` serve every module, also those of the first floor
+FLOORS = [["core", "exercises"], # the ground: `check`, seeds and `show` serve every module, also those of the first floor
           ["faces", "sphere", "kl", "files", "images", "layers", "adain", "robust", "patterns"],
           ["datasets", "reader", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
           ["automodulator", "deciphering", "metrics"],
