@@ -56,7 +56,7 @@ def differ(
             return f"{len(want)} things were asked for, and {type(got).__name__} came back"
         return next((said for g, w in zip(got, want) if (said := differ(g, w, rtol, atol))), "")
     if isinstance(want, (Tensor, float)):
-        if not isinstance(got, (Tensor, float, int)): return f"a {type(got).__name__} came back, and no numbers"
+        if not isinstance(got, (Tensor, float, int)): return f"a {type(got).__name__} came back, no numbers"
         g, w = (torch.as_tensor(v).detach().double() for v in (got, want))
         if g.shape != w.shape: return f"the shape is {tuple(g.shape)}, and should be {tuple(w.shape)}"
         if torch.allclose(g, w, rtol, atol, equal_nan=True): return ""
@@ -202,7 +202,7 @@ def fill_bank(
 ) -> None:
     "Gather what the lessons ask; part of making the package."
     found = {p.stem: read_exercises(p) for p in sorted(Path(lessons).glob("[0-9]*.ipynb"))}
-    tree = {k: dict(setup=setup, exercises=[vars(e) for e in some]) for k, (setup, some) in found.items() if some}
+    tree = {k: dict(setup=s, exercises=[vars(e) for e in some]) for k, (s, some) in found.items() if some}
     Path(target).write_text(json.dumps(tree, indent=1) + "\n")
 
 # %% ../nbs/00_exercises.ipynb #dac51ff3
@@ -237,8 +237,8 @@ def notebook_of(
 ) -> dict: # a notebook, for JSON
     "Tasks, loops and holes of a lesson."
     setup, some = bank()[lesson]
-    about = f"# Exercises of {' '.join(lesson.split('_'))}\n\nFill the holes. The cell below each says what became of your answer; "
-    about += "the loop says what is asked for, slowly."
+    about = f"# Exercises of {lesson.replace('_', ' ')}\n\nFill the holes. The cell below each says "
+    about += "what became of your answer; the loop says what is asked for, slowly."
     cells = [("markdown", about), ("code", f"from genae.exercises import try_answer\n"
                                            + setup.replace("variant(0,", f"variant({seed},"))]
     for e in some:
