@@ -25,6 +25,7 @@ HEAVY = ("lpips", "torchvision", "sklearn", "ipywidgets", "matplotlib", "scipy",
 WEIGHTS_LIMIT = 12 * 2**20
 OUTPUT_LIMIT = 150 * 2**10
 COLUMNS = 110
+ANSWERS = "<details><summary>Answers" # to a lesson's questions, unfolded by who has thought about them
 LESSON_RULES, PACKAGE_RULES = {}, {}
 
 
@@ -119,12 +120,14 @@ def opening(nb, book):
 @lesson_rule
 def closing(nb, book):
     if nb.number is None: return
-    last = [c.source.strip() for c in nb.cells[-5:]]
+    last = [c.source.strip() for c in nb.cells if not c.source.startswith(ANSWERS)][-5:]
     wanted = dict(exercises=r"## Exercises\b", recap=r"## Recap$", table=r"recap\(\)$", next=r"Next: \[[^\]]+\]\(\w+\.ipynb\)",
                   final=r"#\|\s*hide\s*\nimport nbdev; nbdev\.nbdev_export\(\)$")
     for (part, pattern), text in zip(wanted.items(), last + [""] * (5 - len(last))):
         if not re.match(pattern, text): yield f"the last five cells are exercises, '## Recap', recap(), 'Next: [..](file.ipynb)', export: {part} is {text[:40]!r}"
     marked = [c.source for c in nb.prose if re.match(r"## Exercises\b", c.source)]
+    answers = [k for k, c in enumerate(nb.cells) if c.source.startswith(ANSWERS)]
+    if answers and not (len(answers) == 1 and nb.cells[answers[0] - 1].source.startswith("## Exercises")): yield "answers stand in one cell, below '## Exercises'"
     if not marked or len(re.findall(r"^\d+\.\s*★{1,3}\s", marked[-1], re.M)) < 3: yield "fewer than three exercises marked with one to three ★"
 
 
@@ -152,7 +155,8 @@ def one_idea_per_cell(nb, book):
         n = len([l for l in c.source.splitlines() if not re.match(r"\s*#\s*\|", l)])
         if n > 25: yield f"a code cell has {n} lines, 25 at most: {c.source[:60]!r}"
     for c in nb.prose:
-        text = re.sub(r"^\|.*$", "", words(c.source), flags=re.M) # the rows of a table are looked up, not read aloud
+        source = re.sub(r"<details>.*?</details>", "", c.source, flags=re.S) # what unfolds is read one by one
+        text = re.sub(r"^\|.*$", "", words(source), flags=re.M) # the rows of a table are looked up, not read aloud
         if (n := len(text.split())) > 120: yield f"a markdown cell has {n} words, 120 at most: {c.source[:60]!r}"
 
 
