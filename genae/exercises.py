@@ -283,7 +283,7 @@ def outcomes(
     found = []
     for e in some:
         if e.name in trouble: found.append(Outcome(e.name, "broken", trouble[e.name]))
-        elif not callable(names.get(e.name)): found.append(Outcome(e.name, "not yet", "there is no such function"))
+        elif not callable(names.get(e.name)): found.append(Outcome(e.name, "not yet", "no such function"))
         else:
             came = _tried(e.name, names[e.name], names_of(setup, e, about.get("seed", 0)))
             found.append(Outcome(e.name, came.state, came.said))
@@ -302,7 +302,8 @@ def grade(
     name, own = Path(path).name, "import sys; from genae.exercises import _report; _report(sys.argv[1])"
     try: done = subprocess.run([sys.executable, "-c", own, path], capture_output=True, text=True,
                                timeout=seconds, env=os.environ | dict(MPLBACKEND="agg"))
-    except subprocess.TimeoutExpired: return [Outcome(name, "broken", f"it did not end within {seconds:g} seconds")]
+    except subprocess.TimeoutExpired:
+        return [Outcome(name, "broken", f"it did not end within {seconds:g} seconds")]
     if done.returncode or not done.stdout: return [Outcome(name, "broken", "it ended Python")]
     return [Outcome(**o) for o in json.loads(done.stdout)]
 
