@@ -88,12 +88,12 @@ _NETWORKS = [
     _line("to z", "picture", (46, ROUND_1, 30, 0), (122, ROUND_1)),
     _line("to z", "picture", (210, ROUND_1), (292, ROUND_1, -32, 0)),
     *(Item(name, "square", (400, y), (12, 12)) for name, y in (("canvas", ROUND_1), ("again", ROUND_2))),
-    _words("constant", "constant", (404, ROUND_1, 0, 19), size=12),
+    _words("constant", "constant", (404, ROUND_1, 0, 22), size=12),
     *_row("canvas", ROUND_1, CANVASES, 400, 12), *_row("again", ROUND_2, CANVASES[:2], 400, 12),
     *_told("adain", ROUND_1, -38, (27, -14), CANVASES[:2]),
     *_told("adain", ROUND_1, -62, (20, -24), CANVASES[2:]),
     *_told("again", ROUND_2, 38, (27, 14), CANVASES[:2]),
-    _words("adain", "AdaIN", (652, ROUND_1, 0, -58), role="code", end="left"),
+    _words("adain", "AdaIN", (649, ROUND_1, 0, -58), role="code", end="left"),
     _words("two codes", "$z_A$", (388, ROUND_1, 0, -27), role="code", size=14),
     _words("two codes", "$z_B$", (388, ROUND_1, 0, -51), role="code", size=14)]
 
@@ -112,12 +112,12 @@ _CYCLES = [
     _line("random", "code", (292, ROUND_1, -7, -68), (292, ROUND_1, -7, -32), style=DASHED),
     _line("random", "decoder", (292, ROUND_1, 7, -68), (292, ROUND_1, 7, -32), style=DOTTED),
     _words("random", "random on the sphere", (292, ROUND_1, 0, -80)),
-    *_compared("d_rho", "picture", 46, 34, r"$d_\rho$", "pictures", 36, "encoder"),
-    *_compared("d_cos", "code", 292, 34, r"$d_{\cos}$", "codes", 54, "decoder"),
-    *_compared("L_j", "mixing", 498, 20, "$L_j$", "canvas $j$", 34, "decoder")]
+    *_compared("d_rho", "picture", 46, 34, r"$d_\rho$", "pictures", 39, "encoder"),
+    *_compared("d_cos", "code", 292, 34, r"$d_{\cos}$", "codes", 58, "decoder"),
+    *_compared("L_j", "mixing", 498, 20, "$L_j$", "canvas $j$", 35, "decoder")]
 _KL = [_words("kl", text, (x, y, 0, dy), role=role, end="right") for text, x, y, dy, role in (
-    ("KL", 200, BETWEEN, -15, ""), ("↓ encoder", 282, BETWEEN, -15, "encoder"),
-    ("KL", 180, ROUND_2, 50, ""), ("↑ encoder", 262, ROUND_2, 50, "encoder"),
+    ("KL", 192, BETWEEN, -15, ""), ("↓ encoder", 282, BETWEEN, -15, "encoder"),
+    ("KL", 164, ROUND_2, 50, ""), ("↑ encoder", 254, ROUND_2, 50, "encoder"),
     ("↓ decoder", 345, ROUND_2, 50, "decoder"))]
 
 # %% ../nbs/10_diagrams.ipynb #644e79e8
@@ -251,7 +251,7 @@ def _box(pen, text, x, y, w, h):
     s, pale = pen.scale, _tint(pen.colour, .07)
     style = f"round,pad=0,rounding_size={8 * s}"
     pen.add("FancyBboxPatch", (x - w / 2, y - h / 2), w, h, boxstyle=style, fc=pale, zorder=1)
-    pen.write(text, x + w / 2 - 6 * s, y + h / 2 + 13 * s, 14, ha="right", color=pen.colour)
+    pen.write(text, x + w / 2 - 6 * s, y + h / 2 - 11 * s, 14, ha="right", color=pen.colour)
 
 # %% ../nbs/10_diagrams.ipynb #b9d22493
 def _tag(pen, text, x, y, w, h):
@@ -320,7 +320,7 @@ def _drawn(items, parts, lit, sharp):
     if lit is not None and lit not in parts:
         raise ValueError(f"lit={lit!r}: the drawing has no such part; choose one of {', '.join(parts)}")
     large = 760, 380
-    size, scale, font = (large, 1, 1) if lit is None else ((600, 170), .6, .74)
+    size, scale, font = (large, 1, 1.12) if lit is None else ((600, 170), .6, .74)
     names = {i.name for i in items} if lit is None else parts[lit]
     pen, data = _Pen(size, large, scale, font, names), io.BytesIO()
     for i in items: _draw(pen, i)
