@@ -51,7 +51,19 @@ def imports_alone(source):
     return bool(body := ast.parse(source).body) and all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body)
 
 
-def page(nb, symbols):
+def measured(root):
+    "What docs/lesson_seconds.py has written."
+    times = Path(root) / "results" / "lesson_seconds.json"
+    return json.loads(times.read_text()) if times.exists() else dict(seconds={})
+
+
+def takes(text, seconds):
+    "Beside what a lesson needs and gives: what it takes, if that was measured."
+    if not seconds or "**Needs**" not in text: return text
+    return f"{text} **Takes** about {seconds:.0f} seconds of one core ([how that was measured](../teachers_guide.md))."
+
+
+def page(nb, symbols, seconds=None):
     "One notebook as a page."
     kept = []
     for cell in nb.cells:
@@ -61,7 +73,7 @@ def page(nb, symbols):
             folded = imports_alone(cell.source) or found.get("exercise") in ("key", "wrong") # a reader thinks first
             tags = {TAGS[d] for d in found if d in TAGS} | ({"hide-input"} if folded else set())
             cell.metadata = dict(tags=sorted(tags))
-        else: cell.source = link_names(label_equations(cell.source), symbols)
+        else: cell.source = takes(link_names(label_equations(cell.source), symbols), seconds)
         kept.append(cell)
     nb.cells = kept
     return nb
@@ -72,7 +84,7 @@ def toctrees(names):
     for key, title in PARTS.items():
         mine = [n for n in names if part(n) == key]
         if mine: yield "\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *(f"nb/{n}" for n in mine), "```", ""])
-    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "results", "house", "teachers_guide", "```", ""])
+    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "field", "results", "house", "teachers_guide", "```", ""])
 
 
 def reference(root):
@@ -129,20 +141,18 @@ def house(root):
 
 def counted(root):
     "The lessons as a table, and the questions that they ask: counted, so that the guide stays true."
-    times = Path(root) / "results" / "lesson_seconds.json"
-    measured = json.loads(times.read_text()) if times.exists() else dict(seconds={})
-    rows, asked = [], []
+    times, rows, asked = measured(root), [], []
     for path in sources(root):
         if not part(path.stem): continue
         text = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
         title = re.search(r"^# (.*)", "\n".join(text), re.M)[1]
         questions = [re.sub(r"\]\((\w+\.ipynb)", r"](nb/\1", q.strip()) for t in text for q in re.findall(r"\*\*Predict:\*\*\s*(.*?)(?:\n\n|$)", t, re.S)]
         equations = sum(t.count('<a id="eq-') for t in text)
-        seconds = measured["seconds"].get(path.stem, "")
+        seconds = times["seconds"].get(path.stem, "")
         rows.append(f"| [{title}](nb/{path.name}) | {equations} | {len(questions)} | {seconds} |")
         if questions: asked.append("\n".join([f"**{title}**\n", *(f"- {q}" for q in questions), ""]))
     head = "| lesson | equations | predictions | seconds to run |\n|---|---|---|---|\n"
-    note = f"\nSeconds: {measured['machine']}.\n" if "machine" in measured else ""
+    note = f"\nSeconds: {times['machine']}.\n" if "machine" in times else ""
     return head + "\n".join(rows) + "\n" + note, "\n".join(asked)
 
 
@@ -150,8 +160,8 @@ def main(root=ROOT, out=None):
     out = Path(out or Path(root) / "docs" / "nb")
     if out.exists(): shutil.rmtree(out)
     out.mkdir(parents=True)
-    symbols = exported(root)
-    for path in sources(root): nbformat.write(page(nbformat.read(path, 4), symbols), out / path.name)
+    symbols, seconds = exported(root), measured(root)["seconds"]
+    for path in sources(root): nbformat.write(page(nbformat.read(path, 4), symbols, seconds.get(path.stem)), out / path.name)
     names = sorted((p.stem for p in sources(root)), key=lambda n: (part(n), n))
     (out / "_contents.md").write_text("\n".join(toctrees(names)))
     (out / "api.md").write_text("\n".join(reference(root)))

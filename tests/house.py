@@ -14,7 +14,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [["core", "exercises"], # the ground: `check`, seeds and `show` serve every module, also those of the first floor
-          ["faces", "sphere", "kl", "files", "images", "layers", "adain", "robust", "patterns"],
+          ["faces", "sphere", "kl", "files", "images", "diagrams", "layers", "adain", "robust", "patterns"],
           ["datasets", "reader", "encoder", "decoder", "growing", "cycles", "engine", "ciphernet", "perceptual"],
           ["automodulator", "deciphering", "metrics"],
           ["train_automodulator", "train_deciphering", "mixing", "inversion"],

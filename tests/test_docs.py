@@ -67,6 +67,26 @@ def test_every_run_is_listed(site):
     for p in files: assert not p.with_suffix(".png").exists() or (site / "_images" / f"{p.stem}.png").exists(), p.stem
 
 
+def test_lessons_say_what_they_take(site):
+    "Those that were measured, and no others."
+    seconds = prep.measured(ROOT)["seconds"]
+    said = {nb.name for nb in notebooks() if "<strong>Takes</strong> about" in (site / "nb" / f"{nb.name}.html").read_text()}
+    assert said == set(seconds) & {nb.name for nb in notebooks()} and len(said) > 20
+
+
+@pytest.mark.parametrize("text, seconds, line", [
+    ("**Needs** this.", 4.4, "**Needs** this. **Takes** about 4 seconds of one core ([how that was measured](../teachers_guide.md))."),
+    ("**Needs** this.", None, "**Needs** this."), ("No head.", 4.4, "No head.")])
+def test_what_a_lesson_takes(text, seconds, line): assert prep.takes(text, seconds) == line
+
+
+def test_the_field_is_short_and_holds_no_measurement():
+    text = (ROOT / "docs" / "field.md").read_text()
+    words = re.sub(r"\[\d\d\]|\(nb/[^)]*\)|[lL]esson \d\d|[|*#-]", " ", text)
+    assert len(words.split()) <= 500 and not re.search(r"\d", words)
+    assert all(f"nb/{n}" in text for n in ("31_baselines", "31_rivals", "33_inversion", "34_two_papers"))
+
+
 @pytest.mark.parametrize("text, page", [
     ('A.\n\n<a id="eq-a"></a>\n$$ a \\tag{1.1} $$\n\nB.', "A.\n\n(eq-a)=\n$$ a \\tag{1.1} $$\n\nB."),
     ("A:\n$$ a $$\nB.", "A:\n\n$$ a $$\n\nB."),
