@@ -31,9 +31,9 @@ def numbers(text, kind):
         yield re.split(r"[;(]", text[:m.start()])[-1][-60:].lower(), found
 
 
-def cited(text):
-    "Our equations that a text names, as in eq. 4.2; in an exercise (4.2) will do."
-    return {n for _, found in numbers(text, OURS) for n in found} | set(re.findall(rf"\(({OURS})\)", text))
+def cited(text, bare=True):
+    "Our equations that a text names, as in eq. 4.2; bare, (4.2) will do."
+    return {n for _, found in numbers(text, OURS) for n in found} | (set(re.findall(rf"\(({OURS})\)", text)) if bare else set())
 
 
 def printed(text):
@@ -104,7 +104,7 @@ def read(root=ROOT):
     rules = house(root)
     lessons = rules["notebooks"](root)
     symbols = runpy.run_path(str(Path(root) / "genae" / "_modidx.py"))["d"]["syms"]
-    docs = [(path, cited(doc), [*printed(doc)]) for path, doc in documented(root, rules)]
+    docs = [(path, cited(doc, bare=False), [*printed(doc)]) for path, doc in documented(root, rules)]
     exercises = [(nb.name, number, cited(text) | set(re.findall(r"#(eq-[\w-]+)", text))) for nb in lessons for c in nb.prose
                  if c.source.startswith("## Exercises") for number, text in re.findall(r"^(\d+)\. (.*)$", c.source, re.M)]
     rows = []
