@@ -70,7 +70,7 @@ def page(nb, symbols):
             tags = {TAGS[d] for d in found if d in TAGS} | ({"hide-input"} if imports_alone(cell.source) else set())
             cell.metadata = dict(tags=sorted(tags))
             for o in cell.outputs:
-                if "text/markdown" in o.get("data", {}): o.data["text/markdown"] = link_equations(o.data["text/markdown"])
+                if "text/markdown" in o.get("data", {}): o.data["text/markdown"] = cards(link_equations(o.data["text/markdown"]))
         else: cell.source = link_names(cards(label_equations(cell.source)), symbols)
         kept.append(cell)
     nb.cells = kept

@@ -141,7 +141,7 @@ def invariance_loss(
     k: int, # the last layer of it
     distance = d_x, # of pictures, to a scalar
 ) -> Tensor: # scalar
-    "L_inv: codes of pictures that agree in layers j to k are exchanged there (paper, eq. 9; eqs. 16.11, 16.12)."
+    "L_inv: codes of pictures that agree in layers j to k change places (paper, eq. 9; eqs. 16.11, 16.12)."
     styles = [z_2] * (j - 1) + [z_1] * (k - j + 1) + [z_2] * (decoder.n - k)
     return distance(x_2, decoder.decode(styles))
 
