@@ -23,6 +23,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off" # the outputs are those that the notebooks store, and `make test` has proved the notebooks
 nb_merge_streams = True
+nb_render_markdown_format = "myst" # tables and formulas that a cell prints are tables and formulas
 if (HERE / "_static/mathjax/tex-svg.js").exists(): mathjax_path = "mathjax/tex-svg.js" # otherwise from the network
 
 

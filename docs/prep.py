@@ -1,4 +1,4 @@
-"""Write docs/nb: the notebooks as the website takes them, the tables of contents, the floors of the house, the runs and their pictures, and what the teacher's guide counts.
+"""Write docs/nb: the notebooks as the website takes them, the tables of contents, the floors of the house, the runs and their pictures, all equations, and what the teacher's guide counts.
 
 nbdev's directives become cell tags, exported code stays in sight, and `name` in prose links to the reference where genae exports it."""
 import ast
@@ -8,6 +8,7 @@ import runpy
 import shutil
 from pathlib import Path
 
+import equations
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,15 @@ def label_equations(text):
     "Display equations stand alone, their anchors become MyST's labels, and links lead to these."
     text = re.sub(r"\s*(\$\$.*?\$\$)\s*", r"\n\n\1\n\n", text, flags=re.S)
     text = re.sub(r'<a id="(eq-[\w-]+)"></a>\s*(?=\$\$)', r"\n\n(\1)=\n", text)
-    return re.sub(r"\]\([^)#\s]*(#eq-[\w-]+)\)", r"](\1)", text).strip()
+    return link_equations(text).strip()
+
+
+def link_equations(text): return re.sub(r"\]\([^)#\s]*(#eq-[\w-]+)\)", r"](\1)", text)
+
+
+def cards(text):
+    "A table that narrow screens show entry by entry: that of the equations, and those of the glossary."
+    return re.sub(r"^(\| (equation|term) \|.*(?:\n\|.*)+)", r":::{container} cards \2s\n\1\n:::", text, flags=re.M)
 
 
 def imports_alone(source):
@@ -73,7 +82,9 @@ def page(nb, symbols, seconds=None):
             folded = imports_alone(cell.source) or found.get("exercise") in ("key", "wrong") # a reader thinks first
             tags = {TAGS[d] for d in found if d in TAGS} | ({"hide-input"} if folded else set())
             cell.metadata = dict(tags=sorted(tags))
-        else: cell.source = takes(link_names(label_equations(cell.source), symbols), seconds)
+            for o in cell.outputs:
+                if "text/markdown" in o.get("data", {}): o.data["text/markdown"] = cards(link_equations(o.data["text/markdown"]))
+        else: cell.source = takes(link_names(cards(label_equations(cell.source)), symbols), seconds)
         kept.append(cell)
     nb.cells = kept
     return nb
@@ -84,7 +95,7 @@ def toctrees(names):
     for key, title in PARTS.items():
         mine = [n for n in names if part(n) == key]
         if mine: yield "\n".join(["```{toctree}", f":caption: {title}", ":maxdepth: 1", "", *(f"nb/{n}" for n in mine), "```", ""])
-    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "field", "results", "house", "teachers_guide", "```", ""])
+    yield "\n".join(["```{toctree}", ":caption: Beside the lessons", ":maxdepth: 1", "", "nb/api", "field", "equations", "results", "house", "teachers_guide", "```", ""])
 
 
 def reference(root):
@@ -166,6 +177,7 @@ def main(root=ROOT, out=None):
     (out / "_contents.md").write_text("\n".join(toctrees(names)))
     (out / "api.md").write_text("\n".join(reference(root)))
     (out / "_house.md").write_text("\n".join(house(root)) + "\n")
+    (out / "_equations.md").write_text(cards("\n".join(equations.page(root))))
     (out / "_results.md").write_text("\n".join(results(root, out / "results")) + "\n")
     lessons, questions = counted(root)
     (out / "_lessons.md").write_text(lessons)

@@ -22,14 +22,14 @@ def d_x(
     x: Tensor, # (B, C, S, S)
     x_hat: Tensor, # (B, C, S, S)
 ) -> Tensor: # scalar; between 0 and 2 for pictures in [-1, 1]
-    "Mean absolute difference of pictures (paper, eq. 1, with L1)."
+    "Mean absolute difference of pictures (paper, eq. 1, with L1; eq. 16.1)."
     return (x - x_hat).abs().mean()
 
 def d_x_squared(
     x: Tensor, # (B, C, S, S)
     x_hat: Tensor, # (B, C, S, S)
 ) -> Tensor: # scalar; between 0 and 4 for pictures in [-1, 1]
-    "Mean squared difference of pictures (paper, eq. 1, with L2 as the public code takes it)."
+    "Mean squared difference of pictures (paper, eq. 1, with L2 as the public code takes it; eq. 16.1)."
     return (x - x_hat).square().mean()
 
 # %% ../nbs/16_cycles.ipynb #97cef2a4
@@ -37,7 +37,7 @@ def d_cos(
     z: Tensor, # (B, d) unit codes
     z_hat: Tensor, # (B, d) unit codes
 ) -> Tensor: # scalar; 0 if equal, 1 if perpendicular, 2 if opposite
-    "Cosine distance of unit codes, averaged (paper, eq. 2)."
+    "Cosine distance of unit codes, averaged (paper, eq. 2; eq. 16.2)."
     return 1 - (z * z_hat).sum(1).mean()
 
 # %% ../nbs/16_cycles.ipynb #7dc3c4fb
@@ -66,7 +66,7 @@ def generate(
     decoder: nn.Module,
     latents: LatentBatch,
 ) -> tuple[Tensor, Tensor]: # pictures (B, C, S, S), and the mixed ones' canvas after layer j
-    "Decode a draw: plain pictures first, mixed ones last (paper, eq. 6)."
+    "Decode a draw: plain pictures first, mixed ones last (paper, eq. 6; eq. 16.3)."
     plain = len(latents.z) - len(latents.z_b)
     late = torch.cat([latents.z[:plain], latents.z_b])
     canvases = decoder.canvases([latents.z] * latents.crossover + [late] * (decoder.n - latents.crossover))
@@ -107,7 +107,7 @@ def layer_disentanglement_loss(
     j: int,
     norm: bool = False, # each picture's L2 norm, as printed; False = the mean square, as in the public code
 ) -> Tensor: # scalar
-    "L_j: how much the late code has leaked into the early layers (paper, eq. 4)."
+    "L_j: how much the late code has leaked into the early layers (paper, eq. 4; eq. 16.8)."
     again = decoder.run(decoder.initial_canvas(len(z_ab)), z_ab, 1, j).to(z_ab.dtype)
     canvas = canvas.to(z_ab.dtype)
     return (again - canvas).flatten(1).norm(dim=1).mean() if norm else F.mse_loss(again, canvas)
@@ -121,7 +121,7 @@ def decoder_loss(
     lambda_j: float, # weight of the layer disentanglement loss; 1 in the paper
     norm: bool = False, # see `layer_disentanglement_loss`
 ) -> tuple[Tensor, dict]: # the loss, and its terms by name
-    "L_theta: what the decoder minimises (paper, eq. 6; eq. 2 where nothing is mixed)."
+    "L_theta: what the decoder minimises (paper, eq. 6; eq. 2 where nothing is mixed; eqs. 16.6, 16.7, 16.9)."
     fake, canvas = generate(decoder, latents)
     z_hat, plain = encoder(fake), len(latents.z) - len(latents.z_b)
     kl_fake, rec = kl_to_normal(z_hat), d_cos(latents.z[:plain], z_hat[:plain])
@@ -141,7 +141,7 @@ def invariance_loss(
     k: int, # the last layer of it
     distance = d_x, # of pictures, to a scalar
 ) -> Tensor: # scalar
-    "L_inv: codes of pictures that agree in layers j to k can be exchanged there (paper, eqs. 9 to 11)."
+    "L_inv: codes of pictures that agree in layers j to k change places (paper, eq. 9; eqs. 16.11, 16.12)."
     styles = [z_2] * (j - 1) + [z_1] * (k - j + 1) + [z_2] * (decoder.n - k)
     return distance(x_2, decoder.decode(styles))
 
@@ -154,5 +154,5 @@ def pair_loss(
     k: int, # the last one
     distance = d_x, # of pictures, to a scalar
 ) -> Tensor: # scalar
-    "L_inv + L_inv' of pictures and their partners, in one pass (paper, eqs. 9 to 11)."
+    "L_inv + L_inv' of pictures and their partners, in one pass (paper, eqs. 9 to 11; eq. 16.13)."
     return 2 * invariance_loss(decoder, x, z.roll(len(z) // 2, 0), z, j, k, distance)

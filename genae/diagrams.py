@@ -25,7 +25,7 @@ class Item(NamedTuple):
     "A thing in a drawing, at (x, y) in pixels of the large one, moved by (dx, dy), which shrink with shapes."
     name: str # a part of a drawing is a set of names
     kind: str # of shape, or "line" or "words"
-    at: tuple # its middle, (x, y, dx, dy); of a line, all its corners
+    at: tuple # its middle, and how it moves; of a line, all its corners
     size: tuple = (0, 0) # width and height; of words, points
     text: str = ""
     role: str = "" # its colour in `COLOURS`

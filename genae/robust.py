@@ -20,7 +20,7 @@ def general_robust_loss(
     alpha_robust, # float or tensor that broadcasts with x; any number, also -inf and inf
     c = 1., # scale, the width of what counts as small, in the unit of x; float or tensor, above 0
 ) -> Tensor: # the broadcast shape, in the precision of x; 0 at x = 0, never negative
-    "The general robust loss, smooth in x, alpha_robust and c (Barron 2019, eq. 8; eqs. 15.1 and 15.3)."
+    "The general robust loss, smooth in x, alpha_robust and c (Barron 2019, eq. 8; eqs. 15.1 to 15.3)."
     eps, far = torch.finfo(x.dtype).eps, (torch.finfo(x.dtype).max * torch.finfo(x.dtype).eps) ** .5
     alpha = torch.as_tensor(alpha_robust, dtype=x.dtype, device=x.device)
     alpha = alpha.clamp(-eps ** -2, eps ** -2) # as good as infinite
@@ -61,7 +61,7 @@ def _table(dtype, device): # (KNOTS, 4): between two knots a cubic with the righ
 def log_partition(
     alpha_robust: Tensor, # any shape, values in [0, 2]
 ) -> Tensor: # the same shape, nats
-    "ln Z: what makes exp(-rho) a density of width 1, by a table made once (Barron 2019, eq. 17; eq. 15.6)."
+    "ln Z: what makes exp(-rho) a density of width 1, by a table made once (Barron, eq. 17; eqs. 15.5, 15.6)."
     alpha = alpha_robust
     if alpha.numel() and (alpha.min() < 0 or alpha.max() > 2):
         lo, hi = alpha.min().item(), alpha.max().item()

@@ -87,6 +87,20 @@ def test_the_field_is_short_and_holds_no_measurement():
     assert all(f"nb/{n}" in text for n in ("31_baselines", "31_rivals", "33_inversion", "34_two_papers"))
 
 
+def test_every_equation_is_listed(site):
+    "On its page each number is a link to the cell where the equation stands."
+    html = (site / "equations.html").read_text()
+    for nb in notebooks():
+        for label, tag in equations(nb): assert re.search(rf'href="nb/{nb.name}.html#{label}"><span[^>]*>{re.escape(tag)}</span>', html), label
+
+
+def test_what_a_cell_prints_as_markdown_is_shown_as_such(site):
+    html = {name: (site / "nb" / f"{name}.html").read_text() for name in ("04_kl", "90_equations", "91_glossary")}
+    assert "<p>eq-kl-floor</p></td>" in html["04_kl"] and not any("|—" in h for h in html.values())
+    assert html["90_equations"].count('<div class="cards equations docutils container">') == 2 and 'href="16_cycles.html#eq-l-phi"' in html["90_equations"]
+    assert html["91_glossary"].count('<div class="cards terms docutils container">') > 6
+
+
 @pytest.mark.parametrize("text, page", [
     ('A.\n\n<a id="eq-a"></a>\n$$ a \\tag{1.1} $$\n\nB.', "A.\n\n(eq-a)=\n$$ a \\tag{1.1} $$\n\nB."),
     ("A:\n$$ a $$\nB.", "A:\n\n$$ a $$\n\nB."),
