@@ -106,7 +106,7 @@ def verdict(
     if not ours or not ours_base: return "not run"
     if same_scale and (low_high := interval(ours, [paper] * len(ours))) and low_high[0] <= 0 <= low_high[1]:
         return "reproduced"
-    if paper is None or paper_base is None or paper == paper_base: return "no claim"
+    if paper is None or paper_base is None or abs(paper / paper_base - 1) < .01: return "no claim"
     if len(ours) == 1: return "one seed"
     low, high = interval(ours, ours_base)
     if low <= 0 <= high: return "undecided"
