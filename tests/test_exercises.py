@@ -8,7 +8,7 @@ import pytest
 from genae.exercises import bank, fill_bank, four_ways, grade, names_of, notebook_of, outcomes, write_exercises
 from house import ROOT
 
-ASKED = [(lesson, e.name) for lesson, (_, some) in bank().items() for e in some]
+ASKED = [(lesson, e.name) for lesson, (setup, some) in bank().items() for e in some if "variant(0," in setup] # lessons try the constants of seed 0
 
 
 def parts(lesson, role):
@@ -35,10 +35,9 @@ def test_the_package_carries_what_the_lessons_ask(tmp_path):
 
 
 @pytest.mark.parametrize("lesson, name", ASKED)
-@pytest.mark.parametrize("seed", [0, 1, 2]) # of the constants
-def test_four_ways(lesson, name, seed):
+def test_other_constants(lesson, name):
     setup, some = bank()[lesson]
-    names = names_of(setup, next(e for e in some if e.name == name), seed)
+    names = names_of(setup, next(e for e in some if e.name == name), 1)
     exec(parts(lesson, "key")[name], names)
     assert "are told apart" in four_ways(name, names)
 
