@@ -42,6 +42,7 @@ def link_names(text, symbols):
 
 def label_equations(text):
     "Display equations stand alone, their anchors become MyST's labels, and links lead to these."
+    text = re.sub(r"(<details><summary>.*?</summary>)\s*(.*?)\s*</details>", r"\1\n\n\2\n\n</details>\n", text, flags=re.S) # what unfolds is Markdown, too
     text = re.sub(r"\s*(\$\$.*?\$\$)\s*", r"\n\n\1\n\n", text, flags=re.S)
     text = re.sub(r'<a id="(eq-[\w-]+)"></a>\s*(?=\$\$)', r"\n\n(\1)=\n", text)
     return link_equations(text).strip()
