@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['plain_errors', 'read_images', 'open_model', 'call_parse', 'from_shell', 'genae_sample', 'genae_reconstruct',
-           'mixture', 'grid_of', 'genae_mix', 'genae_train', 'genae_demo', 'genae_evaluate', 'main']
+           'mixture', 'grid_of', 'genae_mix', 'genae_train', 'genae_demo', 'genae_evaluate', 'genae_exercises',
+           'genae_grade', 'main']
 
 # %% ../nbs/42_cli.ipynb #6774a206
 import signal
@@ -34,6 +35,7 @@ from .images import crop_square
 from .mixing import mix, mixing_grid
 from .reports import in_parts, wants_folder, write, write_labelled
 from .runs import HEARD, chosen_from, device, interrupt, positive, run_and_report, stopped, whole
+from .exercises import print_grades, write_exercises
 from .tables import RUNS, evaluate
 from .train_automodulator import CLASS_IMAGES
 
@@ -288,11 +290,34 @@ def genae_evaluate(
     chosen_from(RUNS, table, "table"); positive(seeds=seeds)
     evaluate(table, seeds, out, runs=runs, quiet=quiet)
 
+# %% ../nbs/42_cli.ipynb #03de9e09
+@call_parse
+@plain_errors
+def genae_exercises(
+    lesson: str = "", # such as 11; all lessons if not given
+    out: str = "exercises", # folder for the notebooks
+    seed: int = 0, # constants of the tasks; each class may have its own
+):
+    "Write notebooks with exercises. One that is there stays as it is. Example: genae_exercises --lesson 11"
+    paths = write_exercises(lesson, out, whole(seed))
+    print(*paths or [f"all of them are in {out}, and stay as they are"], sep="\n")
+
+@call_parse
+@plain_errors
+def genae_grade(
+    path: str = "exercises", # a notebook, or a folder of notebooks
+    seconds: float = 60., # for one notebook
+):
+    "Say what became of each answer. Example: genae_grade --path class"
+    positive(seconds=seconds)
+    if not Path(path).exists(): raise ValueError(f"{path} is neither a notebook nor a folder")
+    print_grades(path, seconds)
+
 # %% ../nbs/42_cli.ipynb #14a733c4
 def main(): # python -m genae.cli
     "`python -m genae.cli genae_sample --n 8`, for where the folder of the commands is not on the path."
     commands = {f.__name__: f for f in (genae_train, genae_sample, genae_reconstruct, genae_mix, genae_demo,
-                                     genae_evaluate)}
+                                     genae_evaluate, genae_exercises, genae_grade)}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         raise SystemExit(f"python -m genae.cli: give one of {', '.join(commands)}, and its options")
     from_shell(commands[sys.argv.pop(1)].__wrapped__)

@@ -325,7 +325,7 @@ def _drawn(items, parts, lit, sharp):
     pen, data = _Pen(size, large, scale, font, names), io.BytesIO()
     for i in items: _draw(pen, i)
     pen.figure.savefig(data, dpi=80 * sharp)
-    image, file = _few_colours(Image.open(data)), io.BytesIO()
+    image, file = _few_colours(Image.open(data, formats=["PNG"])), io.BytesIO()
     image.save(file, "png", optimize=True)
     shown = dict(width=min(size[0], image.width))
     image._repr_png_, image._repr_jpeg_ = lambda: (file.getvalue(), shown), lambda: None

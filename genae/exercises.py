@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HERE', 'BANK', 'tensors', 'differ', 'Outcome', 'attempt', 'mistakes_of', 'four_ways', 'Exercise', 'hole_of',
            'read_exercises', 'variant', 'bank', 'fill_bank', 'names_of', 'try_answer', 'notebook_of', 'run_cells',
-           'outcomes', 'grade', 'write_exercises', 'genae_exercises', 'genae_grade']
+           'outcomes', 'grade', 'write_exercises', 'print_grades']
 
 # %% ../nbs/00_exercises.ipynb #a32f5b84
 import ast
@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fastcore.script import call_parse
 from torch import Tensor
 
 # %% ../nbs/00_exercises.ipynb #cf4df97d
@@ -323,26 +322,11 @@ def write_exercises(
     return paths
 
 # %% ../nbs/00_exercises.ipynb #759619f0
-@call_parse
-def genae_exercises(
-    lesson: str = "", # such as 11; all lessons if not given
-    out: str = "exercises", # folder for the notebooks
-    seed: int = 0, # constants of the tasks; each class may have its own
-):
-    "Write notebooks with exercises. One that is there stays as it is. Example: genae_exercises --lesson 11"
-    try: paths = write_exercises(lesson, out, seed)
-    except ValueError as e: raise SystemExit(f"genae_exercises: {e}") from None
-    for path in paths: print(path)
-    if not paths: print(f"all of them are in {out}, and stay as they are")
-
-# %% ../nbs/00_exercises.ipynb #f144a65b
-@call_parse
-def genae_grade(
-    path: str = "exercises", # a notebook, or a folder of notebooks
+def print_grades(
+    path: str | Path, # a notebook, or a folder of notebooks
     seconds: float = 60, # for one notebook
-):
-    "Say what became of each answer. Example: genae_grade --path class"
-    if not Path(path).exists(): raise SystemExit(f"genae_grade: {path} is neither a notebook nor a folder")
+) -> None:
+    "A line for each exercise of each notebook."
     folder = sorted(p for p in Path(path).rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
     for p in folder or [Path(path)]:
         found = grade(p, seconds)

@@ -77,5 +77,5 @@ def test_a_class_is_graded(tmp_path):
     for student in ("ann", "bo"): write_exercises("11", tmp_path / student)
     handed_in(tmp_path / "bo", "11_adain", parts("11_adain", "key"))
     (tmp_path / "cy.ipynb").write_text("{")
-    done = subprocess.run([sys.executable, "-c", f"from genae.exercises import genae_grade; genae_grade({str(tmp_path)!r})"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", f"from genae.exercises import print_grades; print_grades({str(tmp_path)!r})"], capture_output=True, text=True, check=True)
     assert [line.rpartition(": ")[2] for line in done.stdout.splitlines() if line[0] != " "] == ["0 of 3", "3 of 3", "0 of 1"]
