@@ -61,7 +61,13 @@ def test_the_package_s_loop_counts(tmp_path):
     assert [o.state for o in outcomes(path) if o.name == "faint"] == ["fails"]
 
 
-@pytest.mark.parametrize("source, said", [("while True: pass\ndef faint(v, s): return 0.", "did not end within"), ("import os; os._exit(0)\ndef faint(v, s): pass", "ended Python")])
+def test_an_answer_and_its_trial_may_share_a_cell(tmp_path):
+    key = parts("11_adain", "key")["faint"]
+    path = handed_in(tmp_path, "11_adain", {"faint": key + '\n\ntry_answer("11_adain", faint)'})
+    assert [o.state for o in outcomes(path) if o.name == "faint"] == ["passes"]
+
+
+@pytest.mark.parametrize("source, said", [("import os; os.write(1, b'x')\ndef faint(v, s): return 0.", "own output"), ("while True: pass\ndef faint(v, s): return 0.", "did not end within"), ("import os; os._exit(0)\ndef faint(v, s): pass", "ended Python")])
 def test_what_would_take_the_grader_along(tmp_path, source, said):
     outcome, = grade(handed_in(tmp_path, "11_adain", {"faint": source}), seconds=15)
     assert outcome.state == "broken" and said in outcome.said
