@@ -21,7 +21,7 @@ from .automodulator import Automodulator
 from .core import rng, show
 from .engine import Engine, settings_of
 from .datasets import ImageDataset, toyfaces
-from .files import load_state, write_atomically
+from .files import write_atomically
 from .metrics import drawn_mixtures, features_of, frechet, reader_features, reference_features, table_one
 from .mixing import factor_transfer
 from .perceptual import small_perceptual
